@@ -1,0 +1,86 @@
+# Hooks and CI call these same targets.
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CODE := service demo tests $(wildcard bench)
+LOCKS := requirements/build.txt requirements/runtime.txt requirements/dev.txt
+LINT_SPEC := tests/e2e/openapi-lint
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes --no-sources --custom-compile-command "make lock"
+
+.PHONY: help setup run check format types layers lint spec unit test e2e soak bench lock openapi clean test-packages
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## virtual environment with the locked dependencies and registry-admin
+
+$(BIN)/python:
+	PYTHON=$(PYTHON) scripts/system-packages setup
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(LOCKS) pyproject.toml service/__init__.py | $(BIN)/python
+	$(PIP_INSTALL) --require-hashes --requirement requirements/dev.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
+run: setup ## the API on 127.0.0.1, with a demonstration registry when none is configured
+	@PYTHON=$(PYTHON) scripts/system-packages run
+	@exec $(BIN)/python -m demo
+
+check: setup ## format, lint, types, layers, document drift, unit and contract tests
+	@$(MAKE) --no-print-directory lint types layers spec unit
+
+format: setup ## rewrite the code as `check` wants it
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+lint: setup
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports
+
+spec: setup
+	test ! -e openapi/openapi.json || $(BIN)/registry-admin openapi --check
+
+unit: setup
+	$(BIN)/pytest tests --ignore=tests/e2e
+
+test: test-packages setup check e2e ## everything: what `check` does, and the end-to-end tests
+
+test-packages:
+	@PYTHON=$(PYTHON) scripts/system-packages test
+
+e2e: setup $(LINT_SPEC)/node_modules/.package-lock.json
+	$(BIN)/pytest tests/e2e
+
+$(LINT_SPEC)/node_modules/.package-lock.json: $(LINT_SPEC)/package-lock.json $(LINT_SPEC)/package.json
+	npm ci --prefix $(LINT_SPEC) --ignore-scripts --no-audit --no-fund
+	touch $@
+
+soak: test-packages setup ## the long tests
+	$(BIN)/pytest tests -m soak
+
+bench: test-packages setup ## the speed comparison
+	$(BIN)/python -m bench
+
+lock: setup ## resolve the locked requirements anew
+	$(COMPILE) --upgrade --group build --output-file requirements/build.txt
+	$(COMPILE) --upgrade pyproject.toml --output-file requirements/runtime.txt
+	$(COMPILE) --upgrade pyproject.toml --group dev --group build --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+openapi: setup ## write openapi/openapi.json anew
+	$(BIN)/registry-admin openapi > openapi/openapi.json
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(LINT_SPEC)/node_modules

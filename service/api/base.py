@@ -1,0 +1,1 @@
+"""Our Api, Blueprint, Schema and converters: the only importer of flask-smorest."""

@@ -1,0 +1,52 @@
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import service
+
+ROOT = Path(__file__).parents[2]
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+PIN = re.compile(r"^([a-z0-9-]+)==\S+( ; .+)? \\$")
+HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
+
+
+def pins(lock: Path) -> set[str]:
+    return {match[0] for line in lock.read_text().splitlines() if (match := PIN.match(line))}
+
+
+def test_distribution_has_the_package_version() -> None:
+    assert metadata.version("registry-admin") == service.__version__
+
+
+def test_all_locks_are_looked_at() -> None:
+    assert [lock.name for lock in LOCKS] == ["build.txt", "dev.txt", "runtime.txt"]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_lock_holds_pins_hashes_and_comments_alone(lock: Path) -> None:
+    lines = lock.read_text().splitlines()
+    odd = [line for line in lines if not (PIN.match(line) or HASH.match(line))]
+    assert [line for line in odd if not line.lstrip().startswith("#")] == []
+    assert "://" not in lock.read_text()
+
+
+def test_development_lock_has_the_other_locks_pins() -> None:
+    dev = pins(ROOT / "requirements/dev.txt")
+    assert pins(ROOT / "requirements/runtime.txt") <= dev
+    assert pins(ROOT / "requirements/build.txt") <= dev
+
+
+def test_runtime_lock_has_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[\[<>=]", dependency)[0] for dependency in project["dependencies"]}
+    locked = {pin.split("==")[0] for pin in pins(ROOT / "requirements/runtime.txt")}
+    assert wanted <= locked
+
+
+def test_node_lock_names_no_registry() -> None:
+    lock = (ROOT / "tests/e2e/openapi-lint/package-lock.json").read_text()
+    assert '"resolved"' not in lock
+    assert lock.count('"integrity"') > 100
