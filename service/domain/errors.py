@@ -1,0 +1,295 @@
+"""Every error of the rules, as a closed tree.
+
+    RegistryAdminError
+    ├── InvalidInput            a caller's mistake, nothing was asked of anybody
+    │   ├── InvalidName
+    │   │   ├── InvalidRepositoryName
+    │   │   ├── InvalidTag
+    │   │   └── InvalidDigest
+    │   └── ValidationFailed
+    ├── Unknown                 what was named does not exist
+    │   ├── RegistryUnknown  RepositoryUnknown  TagUnknown  ManifestUnknown
+    │   ├── BlobUnknown  DeletionUnknown  TokenUnknown
+    ├── Forbidden
+    │   ├── Unauthenticated
+    │   └── InsufficientScope
+    ├── Conflict                the state of things forbids it; nothing was changed
+    │   ├── DeletionDisabled  RegistryReadOnly
+    │   ├── ManifestTagged  ManifestInIndex
+    │   ├── TagExists  DigestMismatch  BlobsCollected  NotRestorable
+    │   ├── ManifestRefused     the registry would not accept the manifest
+    │   └── RepositoryBusy
+    └── UpstreamFailed          registry or engine did not do its part
+        ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
+        ├── RegistryTimeout  RegistryAnswerInvalid  RegistryRateLimited
+        ├── CatalogUnsupported
+        └── EngineUnreachable
+
+``str(error)`` is one sentence or two for an operator: what happened, what was left
+untouched, what to do. It never holds a credential or an upstream body verbatim.
+``members`` are the extra members of the problem document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class RegistryAdminError(Exception):
+    """The root. ``code`` is the stable kebab-case name of the fact."""
+
+    code: ClassVar[str] = "internal-error"
+
+    def __init__(self, detail: str, members: Mapping[str, object] | None = None) -> None:
+        """Keep the sentence for the operator and the members of the problem."""
+        super().__init__(detail)
+        self.detail = detail
+        self.members: dict[str, object] = dict(members or {})
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds after which trying again makes sense, or None."""
+        return None
+
+
+class InvalidInput(RegistryAdminError):
+    """A caller's mistake."""
+
+
+def shown(text: str, limit: int = 80) -> str:
+    """Quote what a caller sent, escaped and cut, for use inside a sentence."""
+    cut = text if len(text) <= limit else text[:limit] + "…"
+    return cut.encode("unicode_escape").decode("ascii") if not cut.isprintable() else cut
+
+
+class InvalidName(InvalidInput):
+    """A name outside its grammar."""
+
+    rule: ClassVar[str]
+    noun: ClassVar[str]
+
+    def __init__(self, text: str) -> None:
+        """Keep the text that was refused."""
+        super().__init__(f"'{shown(text)}' is not a {self.noun}: {self.rule}.")
+
+
+class InvalidRepositoryName(InvalidName):
+    """Not a repository name of the OCI grammar."""
+
+    code = "invalid-repository-name"
+    noun = "repository name"
+    rule = (
+        "lower case letters and digits, separated within a component by one '.', '_', '__' or "
+        "dashes, components joined by '/', at most 255 characters"
+    )
+
+
+class InvalidTag(InvalidName):
+    """Not a tag of the OCI grammar."""
+
+    code = "invalid-tag"
+    noun = "tag"
+    rule = "letters, digits, '_', '.' and '-', not starting with '.' or '-', at most 128 characters"
+
+
+class InvalidDigest(InvalidName):
+    """Not a sha256 digest."""
+
+    code = "invalid-digest"
+    noun = "digest"
+    rule = "'sha256:' followed by 64 lower case hexadecimal digits"
+
+
+class ValidationFailed(InvalidInput):
+    """Fields that break their rules; ``errors`` as in the contract."""
+
+    code = "validation-failed"
+
+    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+        """Keep ``errors``: each has ``detail`` and ``pointer`` (body) or ``parameter``."""
+        detail = "; ".join(error["detail"] for error in errors[:3])
+        super().__init__(detail, {"errors": [dict(error) for error in errors]})
+
+
+class Unknown(RegistryAdminError):
+    """What was named does not exist, or not for this caller."""
+
+
+class RegistryUnknown(Unknown):
+    """No registry of that name is configured."""
+
+    code = "registry-unknown"
+
+
+class RepositoryUnknown(Unknown):
+    """The registry has no such repository."""
+
+    code = "repository-unknown"
+
+
+class TagUnknown(Unknown):
+    """The repository has no such tag."""
+
+    code = "tag-unknown"
+
+
+class ManifestUnknown(Unknown):
+    """The repository has no such manifest. For a listed tag: it is dangling."""
+
+    code = "manifest-unknown"
+
+
+class BlobUnknown(Unknown):
+    """The repository has no such blob."""
+
+    code = "blob-unknown"
+
+
+class DeletionUnknown(Unknown):
+    """No deletion has that id."""
+
+    code = "deletion-unknown"
+
+
+class TokenUnknown(Unknown):
+    """No token has that id."""
+
+    code = "token-unknown"
+
+
+class Forbidden(RegistryAdminError):
+    """The caller may not."""
+
+
+class Unauthenticated(Forbidden):
+    """No token, or one that is unknown, expired or revoked."""
+
+    code = "unauthenticated"
+
+
+class InsufficientScope(Forbidden):
+    """The token lacks a scope, or is limited to other registries or repositories."""
+
+    code = "insufficient-scope"
+
+
+class Conflict(RegistryAdminError):
+    """The state of things forbids it; nothing was changed."""
+
+
+class DeletionDisabled(Conflict):
+    """The registry runs with deletion off."""
+
+    code = "deletion-disabled"
+
+
+class RegistryReadOnly(Conflict):
+    """The registry runs read-only."""
+
+    code = "registry-read-only"
+
+
+class ManifestTagged(Conflict):
+    """The manifest has tags that were not named; member ``tags``."""
+
+    code = "manifest-tagged"
+
+
+class ManifestInIndex(Conflict):
+    """The manifest is a child of a tagged index; member ``parents``."""
+
+    code = "manifest-in-index"
+
+
+class TagExists(Conflict):
+    """The tag is in use with another digest; member ``tags``."""
+
+    code = "tag-exists"
+
+
+class DigestMismatch(Conflict):
+    """The tag is not, or no longer, on the digest the caller named; member ``current``."""
+
+    code = "digest-mismatch"
+
+
+class BlobsCollected(Conflict):
+    """Garbage collection has taken blobs; member ``blobs``."""
+
+    code = "blobs-collected"
+
+
+class NotRestorable(Conflict):
+    """The deletion left nothing to put back, or has not ended yet."""
+
+    code = "not-restorable"
+
+
+class ManifestRefused(Conflict):
+    """The registry would not accept a manifest that was put to it."""
+
+    code = "manifest-refused"
+
+
+class RepositoryBusy(Conflict):
+    """Another change of the same repository is under way."""
+
+    code = "repository-busy"
+
+    @property
+    def retry_after(self) -> int | None:
+        """A deletion takes seconds, so trying again soon makes sense."""
+        return 5
+
+
+class UpstreamFailed(RegistryAdminError):
+    """The registry or the engine did not do its part."""
+
+
+class RegistryUnreachable(UpstreamFailed):
+    """No connection, or it broke."""
+
+    code = "registry-unreachable"
+
+
+class RegistryTlsUntrusted(UpstreamFailed):
+    """Its certificate is not trusted; the detail says which file to add, and where."""
+
+    code = "registry-tls-untrusted"
+
+
+class RegistryUnauthorized(UpstreamFailed):
+    """The registry refuses the credentials the service has for it."""
+
+    code = "registry-unauthorized"
+
+
+class RegistryTimeout(UpstreamFailed):
+    """The registry did not answer, or not to the end, in time."""
+
+    code = "registry-timeout"
+
+
+class RegistryAnswerInvalid(UpstreamFailed):
+    """The registry's answer makes no sense, or is larger than allowed."""
+
+    code = "registry-answer-invalid"
+
+
+class RegistryRateLimited(UpstreamFailed):
+    """The registry answered 429 to the last try."""
+
+    code = "registry-rate-limited"
+
+
+class CatalogUnsupported(UpstreamFailed):
+    """The registry offers no catalog, or not to us."""
+
+    code = "catalog-unsupported"
+
+
+class EngineUnreachable(UpstreamFailed):
+    """The engine's socket is absent or refused."""
+
+    code = "engine-unreachable"
