@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,9 +12,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := service demo tests $(wildcard bench)
 LOCKS := requirements/build.txt requirements/runtime.txt requirements/dev.txt
 LINT_SPEC := tests/e2e/openapi-lint
-COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes --no-sources --custom-compile-command "make lock"
+NODE_STAMP := $(LINT_SPEC)/node_modules/.stamp
+UPGRADE ?= --upgrade
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes --no-sources --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help setup run check format types layers lint spec unit test e2e soak bench lock openapi clean test-packages
+.PHONY: help setup run check format lint types layers spec unit test test-packages e2e soak bench lock openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -45,7 +48,7 @@ lint: setup
 	$(BIN)/ruff check $(CODE)
 
 types: setup
-	$(BIN)/mypy
+	$(BIN)/mypy $(CODE)
 
 layers: setup
 	$(BIN)/lint-imports
@@ -61,10 +64,10 @@ test: test-packages setup check e2e ## everything: what `check` does, and the en
 test-packages:
 	@PYTHON=$(PYTHON) scripts/system-packages test
 
-e2e: setup $(LINT_SPEC)/node_modules/.package-lock.json
+e2e: setup $(NODE_STAMP)
 	$(BIN)/pytest tests/e2e
 
-$(LINT_SPEC)/node_modules/.package-lock.json: $(LINT_SPEC)/package-lock.json $(LINT_SPEC)/package.json
+$(NODE_STAMP): $(LINT_SPEC)/package-lock.json $(LINT_SPEC)/package.json
 	npm ci --prefix $(LINT_SPEC) --ignore-scripts --no-audit --no-fund
 	touch $@
 
@@ -74,13 +77,13 @@ soak: test-packages setup ## the long tests
 bench: test-packages setup ## the speed comparison
 	$(BIN)/python -m bench
 
-lock: setup ## resolve the locked requirements anew
-	$(COMPILE) --upgrade --group build --output-file requirements/build.txt
-	$(COMPILE) --upgrade pyproject.toml --output-file requirements/runtime.txt
-	$(COMPILE) --upgrade pyproject.toml --group dev --group build --constraint requirements/runtime.txt --output-file requirements/dev.txt
+lock: setup ## resolve the locked requirements anew (UPGRADE= keeps the versions that still fit)
+	$(COMPILE) --group build --output-file requirements/build.txt
+	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
+	$(COMPILE) pyproject.toml --group dev --group build --constraint requirements/runtime.txt --output-file requirements/dev.txt
 
 openapi: setup ## write openapi/openapi.json anew
 	$(BIN)/registry-admin openapi > openapi/openapi.json
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(LINT_SPEC)/node_modules
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(LINT_SPEC)/node_modules

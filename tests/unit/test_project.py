@@ -4,6 +4,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import service
 
@@ -39,11 +40,23 @@ def test_development_lock_has_the_other_locks_pins() -> None:
     assert pins(ROOT / "requirements/build.txt") <= dev
 
 
-def test_runtime_lock_has_every_dependency() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {re.split(r"[\[<>=]", dependency)[0] for dependency in project["dependencies"]}
-    locked = {pin.split("==")[0] for pin in pins(ROOT / "requirements/runtime.txt")}
-    assert wanted <= locked
+def fits(requirement: Requirement, version: str | None) -> bool:
+    return version is not None and requirement.specifier.contains(version)
+
+
+def unmet(requirements: list[str], lock: Path) -> set[str]:
+    versions = dict(pin.split(" ")[0].split("==") for pin in pins(lock))
+    wanted = [Requirement(text) for text in requirements]
+    return {str(one) for one in wanted if not fits(one, versions.get(one.name))}
+
+
+def test_locks_are_as_new_as_the_requirements() -> None:
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime = document["project"]["dependencies"]
+    groups = document["dependency-groups"]
+    assert unmet(runtime, ROOT / "requirements/runtime.txt") == set()
+    assert unmet(groups["build"], ROOT / "requirements/build.txt") == set()
+    assert unmet(groups["dev"], ROOT / "requirements/dev.txt") == set()
 
 
 def test_node_lock_names_no_registry() -> None:
