@@ -78,6 +78,13 @@ class RawManifest:
     digest: Digest
     media_type: str
     body: bytes = field(repr=False)
+    length: int | None = None
+    """Bytes of a body that was left out, as in lists; None where it is there."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body, there or left out."""
+        return len(self.body) if self.length is None else self.length
 
 
 @dataclass(frozen=True, slots=True)
