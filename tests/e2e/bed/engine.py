@@ -1,0 +1,235 @@
+"""A Docker engine for the tests: the one given, else a private one that nobody else sees."""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import docker
+from docker.errors import DockerException, ImageNotFound
+from docker.models.images import Image
+
+from tests.e2e.bed.workspace import Child, Workspace, is_alive, wait_until
+
+GIVEN = "REGISTRY_ADMIN_TEST_DOCKER_HOST"
+LABEL = "registry-admin-bed"  # holds the run that made a container, volume or network
+BUSYBOX = "registry-admin-bed/busybox:latest"
+REGISTRY = "registry-admin-bed/registry:2.8.2"
+API_TIMEOUT = 60  # seconds
+
+REGISTRY_CONFIG = b"""\
+version: 0.1
+log:
+  fields:
+    service: registry
+storage:
+  cache:
+    blobdescriptor: inmemory
+  filesystem:
+    rootdirectory: /var/lib/registry
+http:
+  addr: :5000
+  headers:
+    X-Content-Type-Options: [nosniff]
+health:
+  storagedriver:
+    enabled: true
+    interval: 10s
+    threshold: 3
+"""
+
+
+class Engine:
+    """An engine with the images that the bed builds; `host` is what DOCKER_HOST would hold."""
+
+    def __init__(self, workspace: Workspace, host: str, daemon: Child | None = None) -> None:
+        self.workspace = workspace
+        self.host = host
+        self.daemon = daemon
+        self.labels = {LABEL: workspace.owner}
+        self.client = docker.DockerClient(base_url=host, timeout=API_TIMEOUT)
+
+    def registry_image(self, name: str) -> str:
+        """See to it that the image is on the engine; "built" names the one made of Debian's."""
+        if name == "built":
+            return REGISTRY if self._has(REGISTRY) else self._import_registry()
+        if not self._has(name):
+            self.client.images.pull(name)
+        return name
+
+    def busybox_image(self) -> str:
+        """Give the name of a small image that runs `/bin/sh` and busybox's commands."""
+        return BUSYBOX if self._has(BUSYBOX) else self._import_busybox()
+
+    def prove(self) -> None:
+        """Run a container: some machines start an engine that can't. Raises DockerException."""
+        run = {"network_mode": "none", "remove": True, "labels": self.labels}
+        self.client.containers.run(self.busybox_image(), ["true"], **run)  # type: ignore[call-overload]
+
+    def load(self, archive: bytes, repository: str, *changes: str) -> Image:
+        """Import a root file system (a tar) as an image, with Dockerfile instructions."""
+        name, _, tag = repository.partition(":")
+        self.client.api.import_image_from_data(
+            archive, repository=name, tag=tag or "latest", changes=list(changes)
+        )
+        return self.client.images.get(repository)
+
+    def restart(self) -> None:
+        """End the private engine with SIGKILL and start it anew, as after a crash."""
+        if self.daemon is None:
+            raise RuntimeError("a given engine is not ours to kill")
+        self.daemon.kill()
+        home = Path(self.host.removeprefix("unix://")).parent
+        for stale in (home / "pid", home / "exec" / "containerd" / "containerd.pid"):
+            stale.unlink(missing_ok=True)
+        self.daemon = launch(self.workspace, home, "")
+
+    def close(self) -> None:
+        """Remove what the run made on the engine, and end it when it is private."""
+        with contextlib.suppress(DockerException, OSError):
+            clear(self.client, self.workspace.owner)
+        self.client.close()
+        if self.daemon is not None:
+            self.daemon.stop(signal.SIGTERM, 30)
+
+    def _has(self, name: str) -> bool:
+        with contextlib.suppress(ImageNotFound):
+            return bool(self.client.images.get(name))
+        return False
+
+    def _import_busybox(self) -> str:
+        files = {"bin/busybox": need("busybox", "busybox-static"), "tmp/": None}
+        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True)
+        links = {f"bin/{name}": "busybox" for name in applets.stdout.split() if name != "busybox"}
+        self.load(pack(files, links), BUSYBOX, 'CMD ["sh"]')
+        return BUSYBOX
+
+    def _import_registry(self) -> str:
+        program = need("docker-registry", "docker-registry")
+        files: dict[str, Path | bytes | None] = {
+            "bin/registry": program,
+            "etc/docker/registry/config.yml": REGISTRY_CONFIG,
+        }
+        files |= {str(path).lstrip("/"): path for path in libraries(program)}
+        changes = (
+            "VOLUME /var/lib/registry",
+            "EXPOSE 5000",
+            'ENTRYPOINT ["/bin/registry"]',
+            'CMD ["serve", "/etc/docker/registry/config.yml"]',
+        )
+        self.load(pack(files, {}), REGISTRY, *changes)
+        return REGISTRY
+
+
+def open_engine(workspace: Workspace) -> Engine:
+    """Give the engine of the environment, cleared of dead runs' things, or start a private one."""
+    given = os.environ.get(GIVEN)
+    if given:
+        engine = Engine(workspace, given)
+        clear_dead(engine.client)
+        return engine
+    try:
+        return start_private(workspace)
+    except (DockerException, TimeoutError):
+        return start_private(workspace, "vfs")  # slower, and runs where overlay can't
+
+
+def start_private(workspace: Workspace, driver: str = "") -> Engine:
+    home = workspace.folder("engine")
+    daemon = launch(workspace, home, driver)
+    engine = Engine(workspace, f"unix://{home}/docker.sock", daemon)
+    try:
+        engine.prove()
+    except DockerException:
+        engine.close()
+        raise
+    return engine
+
+
+def launch(workspace: Workspace, home: Path, driver: str) -> Child:
+    """Start dockerd, without a bridge, firewall rules or the machine's settings."""
+    need("dockerd", "docker.io")
+    (home / "daemon.json").write_text("{}")
+    argv = ["dockerd", "--config-file", f"{home}/daemon.json", "--bridge=none"]
+    argv += ["--iptables=false", "--ip6tables=false", "--data-root", f"{home}/root"]
+    argv += ["--exec-root", f"{home}/exec", "-H", f"unix://{home}/docker.sock"]
+    argv += ["--pidfile", f"{home}/pid", *([f"--storage-driver={driver}"] if driver else [])]
+    daemon = Child(workspace, argv, home / "log")
+    try:
+        wait_until(lambda: answers(home) or not daemon.is_running(), 30, "dockerd answers")
+    finally:
+        if not answers(home):
+            daemon.stop()
+    if not daemon.is_running():
+        raise DockerException(f"dockerd ended:\n{daemon.tail()}")
+    return daemon
+
+
+def answers(home: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        connection.connect(f"{home}/docker.sock")
+        connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        return b" 200 " in connection.recv(64)
+    return False
+
+
+def clear(client: docker.DockerClient, owner: str) -> None:
+    """Remove the containers, volumes and networks that a run made."""
+    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={owner}"}
+    for container in client.containers.list(all=True, filters=mine):
+        container.remove(force=True, v=True)
+    for volume in client.volumes.list(filters=mine):
+        volume.remove(force=True)
+    for network in client.networks.list(filters=mine):
+        network.remove()
+
+
+def clear_dead(client: docker.DockerClient) -> None:
+    containers = client.containers.list(all=True, filters={"label": LABEL})
+    volumes = client.volumes.list(filters={"label": LABEL})
+    owners = {one.labels[LABEL] for one in containers}
+    owners |= {one.attrs["Labels"][LABEL] for one in volumes}
+    for owner in owners:
+        if not is_alive(owner):
+            clear(client, owner)
+
+
+def need(program: str, package: str) -> Path:
+    """Find a program, or say which Debian package has it."""
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None:
+        raise RuntimeError(f"{program} is missing: apt-get install {package}")
+    return Path(found)
+
+
+def libraries(program: Path) -> Iterator[Path]:
+    """List the shared libraries and the loader that a program needs."""
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+    for word in listed.stdout.split():
+        if word.startswith("/"):
+            yield Path(word)
+
+
+def pack(files: Mapping[str, Path | bytes | None], links: Mapping[str, str]) -> bytes:
+    """Make a tar of files (a path's content, or bytes; None is a folder) and symbolic links."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, source in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode = 0o755
+            content = source.read_bytes() if isinstance(source, Path) else source or b""
+            entry.size = len(content)
+            entry.type = tarfile.DIRTYPE if source is None else tarfile.REGTYPE
+            archive.addfile(entry, io.BytesIO(content))
+        for name, target in links.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+    return buffer.getvalue()

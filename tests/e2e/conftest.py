@@ -1,0 +1,68 @@
+"""Fixtures over the bed: each gives a real part and takes it away again."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.bed.engine import Engine, open_engine
+from tests.e2e.bed.registry import MakeRegistry, RunningRegistry, Shape, open_registry
+from tests.e2e.bed.workspace import Workspace, sweep
+
+IMAGES = os.environ.get("REGISTRY_ADMIN_TEST_REGISTRY_IMAGES", "built").split(",")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def workspace() -> Iterator[Workspace]:
+    """The run's folder; whatever earlier runs left when they were killed is removed first."""
+    sweep()
+    made = Workspace()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def engine(workspace: Workspace) -> Iterator[Engine]:
+    """A Docker engine: `engine.host` for DOCKER_HOST, `engine.client` of docker-py."""
+    opened = open_engine(workspace)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session", params=IMAGES)
+def registry_image(request: pytest.FixtureRequest, engine: Engine) -> str:
+    """Each registry image to test with: the tests that take a registry run once for each."""
+    return engine.registry_image(request.param)
+
+
+def registries(engine: Engine, image: str) -> Iterator[MakeRegistry]:
+    with ExitStack() as stack:
+
+        def make(seed: RunningRegistry | None = None, **shape: Any) -> RunningRegistry:  # noqa: ANN401
+            made = open_registry(engine, image, Shape(**shape), seed)
+            stack.callback(made.remove)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def registry(engine: Engine, registry_image: str) -> Iterator[MakeRegistry]:
+    """Start registries for one test: `registry(delete=False, htpasswd=("u", "p"), ...)`."""
+    yield from registries(engine, registry_image)
+
+
+@pytest.fixture(scope="module")
+def module_registry(engine: Engine, registry_image: str) -> Iterator[MakeRegistry]:
+    """As `registry`, for fixtures that a whole module reads from."""
+    yield from registries(engine, registry_image)
