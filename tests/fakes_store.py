@@ -161,14 +161,31 @@ class FakeLocks:
             lock.release()
 
 
+class FakeWorkers:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._beats: dict[str, datetime] = {}
+
+    def beat(self, worker_id: str) -> None:
+        self._beats[worker_id] = self._clock.now()
+
+    def leave(self, worker_id: str) -> None:
+        self._beats.pop(worker_id, None)
+
+    def last_beat(self) -> datetime | None:
+        return max(self._beats.values(), default=None)
+
+
 class FakeStore:
     """Set ``broken`` and the database does not answer any more."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.tokens = FakeTokens()
-        self.audit = FakeAudit(clock or WallClock())
+        clock = clock or WallClock()
+        self.audit = FakeAudit(clock)
         self.deletions = FakeDeletions()
         self.locks = FakeLocks()
+        self.workers = FakeWorkers(clock)
         self.broken = False
 
     def check(self) -> None:
