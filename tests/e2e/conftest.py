@@ -1,15 +1,19 @@
 """Fixtures over the bed: each gives a real part and takes it away again."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.bed.clients import DockerCommand
 from tests.e2e.bed.engine import Engine, open_engine
+from tests.e2e.bed.postgres import Postgres
+from tests.e2e.bed.proxy import Proxy
 from tests.e2e.bed.registry import MakeRegistry, RunningRegistry, Shape, open_registry
+from tests.e2e.bed.service import MakeService, Service, Table, engine_table, registry_table
 from tests.e2e.bed.workspace import Workspace, sweep
 
 IMAGES = os.environ.get("REGISTRY_ADMIN_TEST_REGISTRY_IMAGES", "built").split(",")
@@ -66,3 +70,78 @@ def registry(engine: Engine, registry_image: str) -> Iterator[MakeRegistry]:
 def module_registry(engine: Engine, registry_image: str) -> Iterator[MakeRegistry]:
     """As `registry`, for fixtures that a whole module reads from."""
     yield from registries(engine, registry_image)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[RunningRegistry], Proxy]]:
+    """Put recording proxies in front of registries: `proxy(registry())`."""
+    with ExitStack() as stack:
+
+        def make(registry: RunningRegistry) -> Proxy:
+            made = Proxy(registry.url, registry.context())
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def docker_command(engine: Engine) -> DockerCommand:
+    """The docker command on the bed's engine: `docker_command("images")`, `.push`, `.pull`."""
+    return DockerCommand(engine)
+
+
+@pytest.fixture(scope="session")
+def postgres(workspace: Workspace) -> Iterator[Postgres]:
+    """A private PostgreSQL, started by the first test that asks."""
+    made = Postgres(workspace)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[str]:
+    """An empty PostgreSQL database for one test."""
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
+
+
+def services(workspace: Workspace, engine: Engine) -> Iterator[MakeService]:
+    with ExitStack() as stack:
+
+        def make(
+            registry: RunningRegistry | None = None,
+            *,
+            url: str | None = None,
+            table: Table | None = None,
+            settings: Table | None = None,
+            start: bool = True,
+        ) -> Service:
+            whole: dict[str, Any] = {"engines": {"local": engine_table(engine)}}
+            if registry is not None:
+                row = dict(registry_table(registry, url)) | dict(table or {})
+                whole["registries"] = {"default": row}
+            made = Service(workspace, whole | dict(settings or {}))
+            stack.callback(made.close)
+            if start:
+                made.start()
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def service(workspace: Workspace, engine: Engine) -> Iterator[MakeService]:
+    """Start services: `service(registry())`, `service(made, url=proxy(made).url)`.
+
+    `table` adds to the registry's table of the configuration, `settings` replaces whole tables
+    or values at its top; `start=False` leaves starting to the test.
+    """
+    yield from services(workspace, engine)
+
+
+@pytest.fixture(scope="module")
+def module_service(workspace: Workspace, engine: Engine) -> Iterator[MakeService]:
+    """As `service`, for fixtures that a whole module reads from."""
+    yield from services(workspace, engine)

@@ -15,7 +15,8 @@ import docker
 from docker.errors import DockerException, ImageNotFound
 from docker.models.images import Image
 
-from tests.e2e.bed.workspace import Child, Workspace, is_alive, wait_until
+from demo.processes import wait_until
+from tests.e2e.bed.workspace import Child, Workspace, is_alive
 
 GIVEN = "REGISTRY_ADMIN_TEST_DOCKER_HOST"
 LABEL = "registry-admin-bed"  # holds the run that made a container, volume or network

@@ -18,10 +18,10 @@ from docker.models.containers import Container
 from docker.types import Mount
 
 from demo.images import DOCKER, OCI, Pusher
+from demo.processes import free_port, wait_until
 from tests.e2e.bed.certificates import Authority, Pair
 from tests.e2e.bed.engine import Engine
 from tests.e2e.bed.http import Answer, ask
-from tests.e2e.bed.workspace import free_port, wait_until
 
 ACCEPT = f"{DOCKER.manifest}, {DOCKER.index}, {OCI.manifest}, {OCI.index}"
 ROOT = "/var/lib/registry"

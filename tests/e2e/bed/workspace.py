@@ -10,12 +10,12 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from demo import processes
+from demo.processes import wait_until
 
 PREFIX = "registry-admin-bed-"
 PIDS = "pids"
@@ -41,22 +41,6 @@ def is_alive(name: str) -> bool:
     return start_time(int(pid)) == started
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll every 20 ms; raises TimeoutError naming `what`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not so after {seconds:g} s")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    """Give a port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Workspace:
     """The run's folder: made on construction, gone with all that lives in it after `close`."""
 
@@ -79,11 +63,8 @@ class Workspace:
         erase(self.path)
 
 
-class Child:
-    """A process of the bed: ends when the test run does, however that ends.
-
-    Start it in the main thread: the kernel ends it with the thread that started it.
-    """
+class Child(processes.Child):
+    """A process of the bed: known by the run's folder, and ended with all that it started."""
 
     def __init__(
         self,
@@ -93,57 +74,29 @@ class Child:
         environment: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*guard(user), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=None if environment is None else dict(environment),
-                start_new_session=True,  # a Ctrl-C at the terminal is for the tests alone
-            )
-        self.note = workspace.path / PIDS / owner_name(self.process.pid)
+        super().__init__(argv, log, environment, user)
+        self.note = workspace.path / PIDS / owner_name(self.pid)
         self.note.touch()
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def is_running(self) -> bool:
-        return self.process.poll() is None
 
     def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
         """Ask it to end, then force its whole tree; gives the exit code."""
         tree = family(self.pid)
-        if self.is_running():
-            self.process.send_signal(how)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
+        super().stop(how, seconds)
         kill(tree)
-        self.note.unlink(missing_ok=True)
-        return self.process.wait()
+        return self.process.returncode
 
     def kill(self) -> None:
         """SIGKILL the process and all below it at once, as a power cut would."""
-        kill(family(self.pid))
-        self.process.wait()
+        tree = family(self.pid)
+        super().kill()
+        kill(tree)
         self.note.unlink(missing_ok=True)
-
-    def tail(self, lines: int = 30) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def guard(user: str | None = None) -> list[str]:
-    """Begin a command that gets SIGTERM when the test run dies, and runs as another user."""
-    identity = ["--reuid", user, "--regid", user, "--init-groups"] if user else []
-    return ["setpriv", *identity, "--pdeathsig", "TERM", "--"]
 
 
 def family(pid: int) -> list[str]:
     """Name the process and all its descendants, youngest last; nothing for one that is gone."""
     children: dict[int, list[int]] = {}
-    for one in processes():
+    for one in pids():
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
             children.setdefault(int(fields[1]), []).append(one)
@@ -153,7 +106,7 @@ def family(pid: int) -> list[str]:
     return [owner_name(one) for one in found if start_time(one)]
 
 
-def processes() -> Iterator[int]:
+def pids() -> Iterator[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             yield int(entry.name)
@@ -207,7 +160,7 @@ def end(name: str) -> None:
 def shims(folder: Path) -> list[int]:
     """Find the parents of the folder's containers: they outlive a killed engine."""
     found = []
-    for pid in processes():
+    for pid in pids():
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
             program, _, rest = command.partition("\0")
