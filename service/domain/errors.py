@@ -19,11 +19,12 @@
     │   ├── TagExists  DigestMismatch  BlobsCollected  NotRestorable
     │   ├── ManifestRefused     the registry would not accept the manifest
     │   └── RepositoryBusy
-    └── UpstreamFailed          registry or engine did not do its part
-        ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
-        ├── RegistryTimeout  RegistryAnswerInvalid  RegistryRateLimited
-        ├── CatalogUnsupported
-        └── EngineUnreachable
+    ├── UpstreamFailed          registry or engine did not do its part
+    │   ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
+    │   ├── RegistryTimeout  RegistryAnswerInvalid  RegistryRateLimited
+    │   ├── CatalogUnsupported
+    │   └── EngineUnreachable
+    └── StoreUnavailable        the service's own database does not answer
 
 ``str(error)`` is one sentence or two for an operator: what happened, what was left
 untouched, what to do. It never holds a credential or an upstream body verbatim.
@@ -293,3 +294,14 @@ class EngineUnreachable(UpstreamFailed):
     """The engine's socket is absent or refused."""
 
     code = "engine-unreachable"
+
+
+class StoreUnavailable(RegistryAdminError):
+    """The service's own database does not answer."""
+
+    code = "store-unavailable"
+
+    @property
+    def retry_after(self) -> int | None:
+        """A database that restarts is back within seconds."""
+        return 5
