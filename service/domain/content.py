@@ -30,7 +30,16 @@ IMAGE_CONFIG_TYPES = frozenset(
     }
 )
 ACCEPTED = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX, SCHEMA1_SIGNED, SCHEMA1)
-"""Every manifest type, schema1 last: a registry converts, or answers a child, when one is missing."""
+"""Every manifest type: a registry converts, or answers a child, when one is left out."""
+
+FOREIGN_LAYER_TYPES = frozenset(
+    {
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    }
+)
 
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """Most bytes of a manifest; the limit of the reference implementation and of the OCI text."""
@@ -70,6 +79,11 @@ class Descriptor:
         """Tell whether the target has children of its own."""
         return self.media_type in INDEX_TYPES
 
+    @property
+    def is_foreign(self) -> bool:
+        """Tell whether the blob may live outside the registry."""
+        return self.media_type in FOREIGN_LAYER_TYPES
+
 
 @dataclass(frozen=True, slots=True)
 class RawManifest:
@@ -101,7 +115,7 @@ class Manifest:
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
-    """Schema1 alone: its v1 images, newest first, as the layers are."""
+    """Schema1 alone: its v1 images, one a layer and in the same order."""
 
     @property
     def is_index(self) -> bool:
@@ -119,6 +133,11 @@ class Manifest:
         return "image" if image and not self.artifact_type else "artifact"
 
     @property
+    def effective_artifact_type(self) -> str | None:
+        """What a referrers list names: the artifact type, else the config's media type."""
+        return self.artifact_type or (self.config.media_type if self.config else None)
+
+    @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """Config and layers, in order."""
         return ((self.config,) if self.config else ()) + self.layers
@@ -129,14 +148,21 @@ def parse_manifest(raw: RawManifest) -> Manifest:
     try:
         document = json.loads(raw.body)
         return _READERS.get(raw.media_type, _image)(raw, document)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidDigest) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        InvalidDigest,
+    ) as error:
         raise _senseless(raw) from error
 
 
 def _senseless(raw: RawManifest) -> RegistryAnswerInvalid:
     return RegistryAnswerInvalid(
-        f"The registry serves {raw.digest} as {raw.media_type}, but its content is no such manifest. "
-        "Nothing was changed."
+        f"The registry serves {raw.digest} as {raw.media_type}, but its content is no such "
+        "manifest. Nothing was changed."
     )
 
 
@@ -156,12 +182,12 @@ def _index(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
 
 
 def _schema1(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
-    # The sizes of layers are not in a schema1 manifest, and its layers stand newest first.
+    # It stands newest first, unlike every later format, and does not tell the sizes of layers.
     layers = tuple(
         Descriptor(Digest.listed(layer["blobSum"]), "application/octet-stream", None)
-        for layer in document["fsLayers"]
+        for layer in reversed(document["fsLayers"])
     )
-    history = tuple(json.loads(entry["v1Compatibility"]) for entry in document["history"])
+    history = tuple(json.loads(one["v1Compatibility"]) for one in reversed(document["history"]))
     return Manifest(raw.digest, raw.media_type, len(raw.body), layers=layers, history=history)
 
 

@@ -40,7 +40,12 @@ class KeptManifest:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A deletion, planned or done. ``manifests`` are the removed ones in order of removal."""
+    """A deletion, planned or done.
+
+    ``manifests`` are the removed ones, in the order of removal. ``supports`` stayed, but a
+    restore needs them, and a later deletion may take them: what the tags pointed at, and the
+    children of all these.
+    """
 
     id: str
     registry: str
@@ -52,12 +57,18 @@ class Deletion:
     kept: tuple[KeptManifest, ...]
     requested_by: str
     created_at: datetime
+    supports: tuple[RawManifest, ...] = ()
     dry_run: bool = False
     state: State = "removing"
     collected: bool = False
     """True once a restore has found that garbage collection took a blob."""
 
     @property
+    def holds_something(self) -> bool:
+        """Tell whether anything but dangling tags went."""
+        return bool(self.manifests) or any(removed.digest for removed in self.tags)
+
+    @property
     def restorable(self) -> bool:
         """Tell whether there is anything to put back, as far as is known."""
-        return not self.collected and any(tag.digest for tag in self.tags) | bool(self.manifests)
+        return self.holds_something and not self.collected

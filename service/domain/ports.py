@@ -189,7 +189,10 @@ class AuditReader(AuditLog, Protocol):
 
 
 class Deletions(Protocol):
-    """Records of deletions, with the bytes of what was removed."""
+    """Records of deletions, with the bytes of what was removed and of what supports it.
+
+    Bytes are stored once by digest, whatever the number of deletions that hold them.
+    """
 
     def add(self, change: Change, deletion: Deletion) -> None:
         """Store a deletion before its first step."""
@@ -197,8 +200,11 @@ class Deletions(Protocol):
     def set_state(self, change: Change, deletion_id: str, state: State) -> None:
         """Move a deletion on."""
 
-    def shrink(self, change: Change, deletion: Deletion) -> None:
-        """Replace tags, manifests and kept of a stored deletion by what really went."""
+    def replace(self, change: Change, deletion: Deletion) -> None:
+        """Store what really went, in place of what was planned."""
+
+    def discard(self, change: Change, deletion_id: str) -> None:
+        """Drop a deletion that has changed nothing."""
 
     def mark_collected(self, change: Change, deletion_id: str) -> None:
         """Note that garbage collection took a blob of it."""

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Literal
 
-from service.domain.content import Kind, Platform
+from service.domain.concurrency import WIDTH, spread
+from service.domain.content import (
+    Descriptor,
+    Kind,
+    Manifest,
+    Platform,
+    RawManifest,
+    parse_manifest,
+)
+from service.domain.deletion import referrer_tags
+from service.domain.description import Describer, Summary
+from service.domain.errors import ManifestUnknown, RepositoryUnknown, TagUnknown
+from service.domain.image_config import ImageConfig
 from service.domain.ports import Registry
 from service.domain.reference import Digest, Repository, Tag
+from service.domain.survey import resolve_all
+
+Source = Literal["api", "fallback-tag", "cosign-tag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,7 @@ class ChildDetail:
 
 @dataclass(frozen=True, slots=True)
 class ManifestDetail:
-    """A manifest in full. ``config`` is None for an index and for artifacts without an image config."""
+    """A manifest in full; ``config`` is None for an index and for what has no image config."""
 
     digest: Digest
     media_type: str
@@ -89,4 +105,208 @@ class Referrer:
     artifact_type: str | None
     media_type: str
     size: int
-    source: Literal["api", "fallback-tag", "cosign-tag"]
+    source: Source
+
+
+class Reader:
+    """Reads one registry. Keep it: it remembers what it has described, by digest."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Read from ``registry``."""
+        self._registry = registry
+        self._describer = Describer(registry)
+
+    # Repositories
+
+    def repositories(
+        self, n: int, last: str | None, *, include_empty: bool, visible: Callable[[str], bool]
+    ) -> list[Repository]:
+        """At most ``n`` names after ``last``, sorted by bytes; those without tags only if asked.
+
+        Raise CatalogUnsupported. Costs the whole catalog, and one question a repository unless
+        ``include_empty``.
+        """
+        names = sorted(set(self._registry.repositories()))
+        candidates = (name for name in names if _beyond(name, last) and visible(name))
+        if include_empty:
+            return list(islice(candidates, n))
+        return self._first_filled(candidates, n)
+
+    def _first_filled(self, candidates: Iterable[Repository], n: int) -> list[Repository]:
+        found: list[Repository] = []
+        source = iter(candidates)
+        while len(found) < n and (batch := list(islice(source, max(WIDTH, n - len(found))))):
+            filled = spread(self._has_tags, batch)
+            found += [name for name, has_tags in zip(batch, filled, strict=True) if has_tags]
+        return found[:n]
+
+    def _has_tags(self, repository: Repository) -> bool:
+        try:
+            return bool(self._registry.tags(repository))
+        except RepositoryUnknown:  # removed since the catalog was read
+            return False
+
+    def tag_count(self, repository: Repository) -> int:
+        """Count tags, dangling ones too; raise RepositoryUnknown."""
+        return len(set(self._registry.tags(repository)))
+
+    # Tags
+
+    def tag_names(self, repository: Repository, n: int, last: str | None) -> list[Tag]:
+        """At most ``n`` tags after ``last``, sorted by bytes; raise RepositoryUnknown."""
+        names = sorted(set(self._registry.tags(repository)))
+        return list(islice((name for name in names if _beyond(name, last)), n))
+
+    def tag_details(self, repository: Repository, n: int, last: str | None) -> list[TagDetail]:
+        """Like :meth:`tag_names`, each described; all asked concurrently."""
+        names = self.tag_names(repository, n, last)
+        return spread(lambda tag: self._tag(repository, tag), names)
+
+    def tag(self, repository: Repository, tag: Tag) -> TagDetail:
+        """Describe a tag; raise TagUnknown or RepositoryUnknown. A listed one may be dangling."""
+        detail = self._tag(repository, tag)
+        if detail.dangling and tag not in self._registry.tags(repository):
+            raise TagUnknown(f"The repository '{repository}' has no tag '{tag}'.")
+        return detail
+
+    def described_as(self, repository: Repository, tag: Tag, raw: RawManifest) -> TagDetail:
+        """Describe ``tag`` as it is when it points at ``raw``."""
+        return _tag_detail(
+            tag, raw.digest, self._describer.summarise(repository, parse_manifest(raw))
+        )
+
+    def _tag(self, repository: Repository, tag: Tag) -> TagDetail:
+        try:
+            digest = self._registry.resolve(repository, tag)
+            return _tag_detail(tag, digest, self._describer.summary(repository, digest))
+        except ManifestUnknown:
+            return TagDetail(tag, dangling=True)
+
+    def tags_of(self, repository: Repository, digest: Digest) -> list[Tag]:
+        """Return every tag on a manifest, sorted; raise ManifestUnknown, RepositoryUnknown."""
+        targets = resolve_all(self._registry, repository)
+        found = sorted(tag for tag, target in targets.items() if target == digest)
+        if not found:
+            self._registry.manifest(repository, digest)
+        return found
+
+    # Manifests
+
+    def raw(self, repository: Repository, reference: Tag | Digest) -> RawManifest:
+        """Return exact bytes; raise TagUnknown, ManifestUnknown or RepositoryUnknown."""
+        try:
+            return self._registry.manifest(repository, reference)
+        except ManifestUnknown:
+            names = self._registry.tags(repository)  # RepositoryUnknown says more, where it is so
+            if isinstance(reference, Tag) and reference not in names:
+                raise TagUnknown(
+                    f"The repository '{repository}' has no tag '{reference}'."
+                ) from None
+            raise
+
+    def manifest(self, repository: Repository, reference: Tag | Digest) -> ManifestDetail:
+        """Describe a manifest; raise TagUnknown, ManifestUnknown or RepositoryUnknown."""
+        manifest = parse_manifest(self.raw(repository, reference))
+        summary = self._describer.summarise(repository, manifest)
+        config = self._describer.config(repository, manifest)
+        return ManifestDetail(
+            digest=manifest.digest,
+            media_type=manifest.media_type,
+            kind=manifest.kind,
+            artifact_type=manifest.artifact_type,
+            size=summary.size,
+            subject=manifest.subject.digest if manifest.subject else None,
+            annotations=manifest.annotations,
+            platforms=summary.platforms,
+            config=_config_detail(manifest, config),
+            layers=_layers(manifest, config),
+            children=tuple(self._child(repository, child) for child in manifest.children),
+        )
+
+    def _child(self, repository: Repository, child: Descriptor) -> ChildDetail:
+        try:
+            size = self._describer.summary(repository, child.digest).size
+        except ManifestUnknown:  # an index may list what was never pushed here
+            size = child.size or 0
+        return ChildDetail(child.digest, child.platform, size)
+
+    # Referrers
+
+    def referrers(self, repository: Repository, digest: Digest) -> list[Referrer]:
+        """What refers to a manifest; raise ManifestUnknown or RepositoryUnknown."""
+        self.raw(repository, digest)
+        listed = self._registry.referrers(repository, digest)
+        fallback, *cosign = referrer_tags(digest)
+        found = (
+            self._fallback_referrers(repository, fallback)
+            if listed is None
+            else [_referrer(one, "api") for one in listed]
+        )
+        for tag in cosign:
+            found += self._cosign_referrers(repository, tag)
+        return found
+
+    def _fallback_referrers(self, repository: Repository, tag: Tag) -> list[Referrer]:
+        try:
+            index = parse_manifest(self._registry.manifest(repository, tag))
+        except ManifestUnknown:
+            return []
+        return [_referrer(child, "fallback-tag") for child in index.children]
+
+    def _cosign_referrers(self, repository: Repository, tag: Tag) -> list[Referrer]:
+        try:
+            manifest = parse_manifest(self._registry.manifest(repository, tag))
+        except ManifestUnknown:
+            return []
+        digest, kind = manifest.digest, manifest.effective_artifact_type
+        return [Referrer(digest, kind, manifest.media_type, manifest.size, "cosign-tag")]
+
+
+def _beyond(name: str, last: str | None) -> bool:
+    # Names are ASCII, so the order of text is the order of bytes.
+    return last is None or name > last
+
+
+def _tag_detail(tag: Tag, digest: Digest, summary: Summary) -> TagDetail:
+    return TagDetail(
+        tag,
+        digest,
+        summary.media_type,
+        summary.kind,
+        summary.size,
+        summary.created,
+        summary.platforms,
+    )
+
+
+def _referrer(descriptor: Descriptor, source: Source) -> Referrer:
+    artifact_type = descriptor.artifact_type
+    return Referrer(
+        descriptor.digest, artifact_type, descriptor.media_type, descriptor.size or 0, source
+    )
+
+
+def _config_detail(manifest: Manifest, config: ImageConfig | None) -> ConfigDetail | None:
+    if config is None or manifest.config is None:
+        return None
+    return ConfigDetail(
+        digest=manifest.config.digest,
+        created=config.created,
+        architecture=config.architecture,
+        os=config.os,
+        labels=config.labels,
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        env=config.env,
+        user=config.user,
+        working_dir=config.working_dir,
+        exposed_ports=config.exposed_ports,
+    )
+
+
+def _layers(manifest: Manifest, config: ImageConfig | None) -> tuple[LayerDetail, ...]:
+    steps = config.layer_steps if config else ()
+    return tuple(
+        LayerDetail(layer.digest, layer.media_type, layer.size, step)
+        for layer, step in zip_longest(manifest.layers, steps[: len(manifest.layers)])
+    )

@@ -1,0 +1,273 @@
+"""The rule of deletion: from a snapshot of a repository and a request to a plan. Pure.
+
+Removing a tag and removing a manifest are two things. A registry's DELETE by digest takes
+every tag of the manifest with it, and leaves an index whose child it was broken; so what
+goes and what stays is decided here, once, before anything is asked of the registry:
+
+1. The tag asked for goes. Its manifest goes too when no other tag is on it and no index
+   that stays holds it as a child.
+2. With a manifest go its *dependents*, each by the same test: the children of an index,
+   and its referrers (OCI subject, fallback tag, cosign-style tags).
+3. The tags that merely name a gone manifest's referrers (``sha256-<hex>``,
+   ``sha256-<hex>.sig``, ``.att``, ``.sbom``) go with it. Every other tag stays where it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from service.domain.deletion_record import KeptManifest, RemovedTag, Requested
+from service.domain.errors import ManifestInIndex, ManifestTagged, ManifestUnknown, TagUnknown
+from service.domain.reference import Digest, Repository, Tag
+
+_REFERRER_TAG = re.compile(r"sha256-([a-f0-9]{64})(\.(?:sig|att|sbom))?")
+COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
+
+TAGGED = "tagged"
+IN_INDEX = "child-of-index"
+ASKED = "keep-manifest"
+NO_CASCADE = "cascade-off"
+IN_USE_AGAIN = "in-use-again"
+
+
+def referrer_tags(digest: Digest) -> tuple[Tag, ...]:
+    """Name the tags under which referrers of ``digest`` are kept, the fallback tag first.
+
+    Sources: OCI Distribution Specification 1.1, "Referrers tag schema"; cosign's tag scheme.
+    """
+    return tuple(Tag(f"sha256-{digest.hex}{suffix}") for suffix in ("", *COSIGN_SUFFIXES))
+
+
+def referred_digest(tag: Tag) -> Digest | None:
+    """Return the manifest whose referrers ``tag`` names, or None for an ordinary tag."""
+    match = _REFERRER_TAG.fullmatch(tag)
+    return Digest("sha256:" + match[1]) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A manifest with its edges: an index's children, and the subject of a referrer."""
+
+    digest: Digest
+    children: frozenset[Digest] = frozenset()
+    subject: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A repository at one moment: where each tag points (None: dangling), and known manifests."""
+
+    tags: Mapping[Tag, Digest | None]
+    nodes: Mapping[Digest, Node]
+
+    def tags_on(self, digest: Digest) -> frozenset[Tag]:
+        """Return all tags that point at ``digest``."""
+        return frozenset(tag for tag, target in self.tags.items() if target == digest)
+
+    def parents(self, digest: Digest) -> frozenset[Digest]:
+        """Return all known indexes that hold ``digest`` as a child."""
+        return frozenset(node.digest for node in self.nodes.values() if digest in node.children)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTag:
+    """Remove a tag; ``if_match`` is the digest it must be on, or ``*``, or None."""
+
+    repository: Repository
+    tag: Tag
+    keep_manifest: bool = False
+    cascade: bool = True
+    if_match: str | None = None
+
+    @property
+    def requested(self) -> Requested:
+        """What the record says was asked for."""
+        return Requested(tag=self.tag)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveManifest:
+    """Remove a manifest with its tags: none, or exactly ``tags``, or any with ``force``."""
+
+    repository: Repository
+    digest: Digest
+    tags: frozenset[Tag] | None = None
+    force: bool = False
+    cascade: bool = True
+
+    @property
+    def requested(self) -> Requested:
+        """What the record says was asked for."""
+        return Requested(digest=self.digest)
+
+
+Request = RemoveTag | RemoveManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What goes and what stays.
+
+    ``manifests`` are in order: never a child before its index, never a referrer before its
+    subject, so that an interruption breaks nothing that stays.
+    """
+
+    digest: Digest | None
+    tags: tuple[RemovedTag, ...]
+    manifests: tuple[Digest, ...]
+    kept: tuple[KeptManifest, ...]
+
+
+def plan(snapshot: Snapshot, request: Request) -> Plan:
+    """Decide; raise TagUnknown, ManifestUnknown, ManifestTagged or ManifestInIndex."""
+    if isinstance(request, RemoveTag):
+        return _plan_tag(snapshot, request)
+    return _plan_manifest(snapshot, request)
+
+
+def _plan_tag(snapshot: Snapshot, request: RemoveTag) -> Plan:
+    if request.tag not in snapshot.tags:
+        raise TagUnknown(f"The repository '{request.repository}' has no tag '{request.tag}'.")
+    digest = snapshot.tags[request.tag]
+    sweep = _Sweep(snapshot, {request.tag})
+    if digest is not None:
+        reason = ASKED if request.keep_manifest else sweep.reason_to_stay(digest)
+        sweep.run(digest, reason, cascade=request.cascade)
+    return sweep.plan(digest)
+
+
+def _plan_manifest(snapshot: Snapshot, request: RemoveManifest) -> Plan:
+    digest = request.digest
+    if digest not in snapshot.nodes:
+        raise ManifestUnknown(f"The repository '{request.repository}' has no manifest {digest}.")
+    if not request.force:
+        _require_tags_named(snapshot, request)
+        _require_no_tagged_parent(snapshot, digest)
+    sweep = _Sweep(snapshot, set(snapshot.tags_on(digest)))
+    sweep.run(digest, None, cascade=request.cascade)
+    return sweep.plan(digest)
+
+
+def _require_tags_named(snapshot: Snapshot, request: RemoveManifest) -> None:
+    current = snapshot.tags_on(request.digest)
+    if current != (request.tags or frozenset()):
+        raise ManifestTagged(
+            f"{request.digest} has the tags {', '.join(sorted(current)) or '(none)'}, which would "
+            "go with it. Nothing was changed. Name exactly these with tags=, use force=true, or "
+            "delete a tag instead.",
+            {"tags": sorted(current)},
+        )
+
+
+def _require_no_tagged_parent(snapshot: Snapshot, digest: Digest) -> None:
+    parents = sorted(parent for parent in snapshot.parents(digest) if _stays(snapshot, parent))
+    if parents:
+        raise ManifestInIndex(
+            f"{digest} is part of {', '.join(parents)}, which would be broken without it. "
+            "Nothing was changed. Delete the index, or use force=true.",
+            {"parents": parents},
+        )
+
+
+def still_free(
+    snapshot: Snapshot, tags: Iterable[RemovedTag], manifests: Iterable[Digest]
+) -> tuple[Digest, ...]:
+    """Return those of ``manifests`` that may go in a snapshot later than the plan's.
+
+    ``tags`` are those of the plan; one that has moved since counts like any other tag.
+    """
+    planned = {(removed.tag, removed.digest) for removed in tags}
+    others = {target for tag, target in snapshot.tags.items() if (tag, target) not in planned}
+    going = dict.fromkeys(digest for digest in manifests if digest not in others)
+    while held := {one for one in going if snapshot.parents(one) - going.keys()}:
+        going = dict.fromkeys(digest for digest in going if digest not in held)
+    return tuple(going)
+
+
+def _stays(snapshot: Snapshot, digest: Digest) -> bool:
+    """Tell whether an index is tagged, or part of one that is."""
+    return bool(snapshot.tags_on(digest)) or any(
+        _stays(snapshot, parent) for parent in snapshot.parents(digest)
+    )
+
+
+class _Sweep:
+    """What goes, grown from one manifest until nothing more may go."""
+
+    def __init__(self, snapshot: Snapshot, tags: set[Tag]) -> None:
+        self._snapshot = snapshot
+        self._tags = tags
+        self._gone: dict[Digest, None] = {}  # a dict for its order
+        self._kept: dict[Digest, str] = {}
+        self._tags_on = _tags_by_digest(snapshot.tags)
+        self._parents_of = _parents_by_child(snapshot.nodes.values())
+        self._referrers_of = _referrers_by_subject(snapshot)
+
+    def run(self, digest: Digest, reason: str | None, *, cascade: bool) -> None:
+        """Let ``digest`` go, unless there is a reason to stay, and then its dependents."""
+        if reason:
+            self._kept[digest] = reason
+            return
+        self._gone[digest] = None
+        while cascade and (free := self._free_dependents()):
+            self._gone |= dict.fromkeys(free)
+        for dependent in self._dependents():
+            self._kept[dependent] = self.reason_to_stay(dependent) or NO_CASCADE
+
+    def plan(self, digest: Digest | None) -> Plan:
+        """Return what was decided, in order."""
+        tags = tuple(RemovedTag(tag, self._snapshot.tags[tag]) for tag in sorted(self._tags))
+        kept = tuple(KeptManifest(one, self._kept[one]) for one in sorted(self._kept))
+        return Plan(digest, tags, tuple(self._gone), kept)
+
+    def reason_to_stay(self, digest: Digest) -> str | None:
+        """Name what still needs a manifest, given what goes so far."""
+        if self._tags_on.get(digest, frozenset()) - self._tags:
+            return TAGGED
+        if self._parents_of.get(digest, frozenset()) - self._gone.keys():
+            return IN_INDEX
+        return None
+
+    def _free_dependents(self) -> list[Digest]:
+        # The names of a gone manifest's referrers keep nothing alive.
+        named = (tag for digest in self._gone for tag in referrer_tags(digest))
+        self._tags.update(tag for tag in named if tag in self._snapshot.tags)
+        return [one for one in self._dependents() if self.reason_to_stay(one) is None]
+
+    def _dependents(self) -> list[Digest]:
+        """Return the children and referrers of what goes that have not gone themselves."""
+        found: set[Digest] = set()
+        for digest in self._gone:
+            found |= self._snapshot.nodes[digest].children
+            found |= self._referrers_of.get(digest, set())
+        return sorted(one for one in found if one in self._snapshot.nodes and one not in self._gone)
+
+
+def _tags_by_digest(tags: Mapping[Tag, Digest | None]) -> dict[Digest, frozenset[Tag]]:
+    found: dict[Digest, set[Tag]] = {}
+    for tag, digest in tags.items():
+        if digest is not None:
+            found.setdefault(digest, set()).add(tag)
+    return {digest: frozenset(names) for digest, names in found.items()}
+
+
+def _parents_by_child(nodes: Iterable[Node]) -> dict[Digest, frozenset[Digest]]:
+    found: dict[Digest, set[Digest]] = {}
+    for node in nodes:
+        for child in node.children:
+            found.setdefault(child, set()).add(node.digest)
+    return {child: frozenset(parents) for child, parents in found.items()}
+
+
+def _referrers_by_subject(snapshot: Snapshot) -> dict[Digest, set[Digest]]:
+    found: dict[Digest, set[Digest]] = {}
+    for node in snapshot.nodes.values():
+        if node.subject is not None:
+            found.setdefault(node.subject, set()).add(node.digest)
+    for tag, target in snapshot.tags.items():
+        subject = referred_digest(tag)
+        if subject is not None and target is not None:
+            found.setdefault(subject, set()).add(target)
+    return found

@@ -1,0 +1,61 @@
+"""Finishing what a dead process left: a tag never stays on a placeholder."""
+
+from __future__ import annotations
+
+import logging
+
+from service.domain.audit import Attempt, AuditTrail
+from service.domain.deletion_record import Deletion
+from service.domain.errors import RegistryAdminError, RepositoryBusy
+from service.domain.ports import Clock, Registries, Registry, Store
+from service.domain.removal import Remover, lock_name
+from service.domain.restoration import Restorer
+
+ACTOR = "registry-admin"
+
+log = logging.getLogger(__name__)
+
+
+def recover(registries: Registries, store: Store, trail: AuditTrail, clock: Clock) -> int:
+    """Finish deletions and restores whose process died; return how many.
+
+    May run at any time in any process: whoever still works on one holds its repository's lock.
+    One that cannot be finished now is logged and left for the next time.
+    """
+    return sum(
+        _recovered(registries, store, trail, clock, one) for one in store.deletions.unfinished()
+    )
+
+
+def _recovered(
+    registries: Registries, store: Store, trail: AuditTrail, clock: Clock, deletion: Deletion
+) -> bool:
+    try:
+        registry = registries.get(deletion.registry)
+        if registry.state().status != "up":  # no audit event each time it is still down
+            return False
+        with store.locks.hold(lock_name(deletion.registry, deletion.repository), 0):
+            return _finished(registry, store, trail, clock, deletion.id)
+    except RepositoryBusy:
+        return False
+    except RegistryAdminError as error:
+        log.warning("deletion %s cannot be finished yet: %s", deletion.id, error)
+        return False
+
+
+def _finished(
+    registry: Registry, store: Store, trail: AuditTrail, clock: Clock, deletion_id: str
+) -> bool:
+    deletion = store.deletions.get(registry.name, deletion_id)
+    if deletion.state == "removed":  # finished by another process since it was listed
+        return False
+    target = f"{deletion.repository}@{deletion.digest}"
+    attempt = Attempt("deletion.recover", ACTOR, registry=registry.name, target=target)
+    with trail.attempt(attempt) as change:
+        change.details["deletion"] = deletion.id
+        if deletion.state == "removing":
+            Remover(registry, store, clock).finish(change, deletion)
+        else:
+            Restorer(registry, store).finish(change, deletion)
+    log.info("finished the interrupted deletion %s of %s", deletion.id, target)
+    return True

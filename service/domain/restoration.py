@@ -1,0 +1,192 @@
+"""Putting a deletion back: all of it, or, where garbage collection has taken a blob, nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from service.domain.audit import Change
+from service.domain.concurrency import spread
+from service.domain.content import RawManifest, parse_manifest
+from service.domain.deletion_record import Deletion
+from service.domain.errors import (
+    BlobsCollected,
+    ManifestUnknown,
+    NotRestorable,
+    RepositoryUnknown,
+    TagExists,
+)
+from service.domain.ports import Registry, Store
+from service.domain.reference import Digest, Tag
+from service.domain.removal import LOCK_WAIT_SECONDS, lock_name
+from service.domain.untagging import require_writable
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What was put back, or would be: manifests in order, children first, then tags."""
+
+    deletion: Deletion
+    manifests: tuple[RawManifest, ...]
+    tags: tuple[Tag, ...]
+    dry_run: bool = False
+
+
+class Restorer:
+    """Restores deletions of one registry."""
+
+    def __init__(self, registry: Registry, store: Store) -> None:
+        """Work on ``registry``, with records and locks in ``store``."""
+        self._registry = registry
+        self._store = store
+
+    def restore(
+        self, change: Change, deletion_id: str, *, force: bool, dry_run: bool
+    ) -> Restoration:
+        """Put manifests and tags back as they were; done twice it does nothing more.
+
+        Raise DeletionUnknown, NotRestorable, TagExists (unless ``force``), BlobsCollected,
+        RegistryReadOnly or RepositoryBusy; then nothing was changed.
+        """
+        repository = self._store.deletions.get(self._registry.name, deletion_id).repository
+        with self._store.locks.hold(lock_name(self._registry.name, repository), LOCK_WAIT_SECONDS):
+            deletion = self._store.deletions.get(self._registry.name, deletion_id)
+            _require_restorable(deletion)
+            found = self._prepare(change, deletion, force=force, dry_run=dry_run)
+            if not dry_run:
+                self._store.deletions.set_state(change, deletion_id, "restoring")
+                self._carry_out(change, found)
+            return found
+
+    def finish(self, change: Change, deletion: Deletion) -> None:
+        """Finish, under the repository's lock, a restore whose process died.
+
+        Tags in use with another digest are left there. When a blob has been collected
+        meanwhile, nothing more is put back.
+        """
+        try:
+            missing = self._missing(deletion)
+            self._require_blobs(change, deletion, missing)
+        except BlobsCollected:
+            self._store.deletions.set_state(change, deletion.id, "removed")
+            return
+        free = tuple(tag for tag, _, current in self._targets(deletion) if current is None)
+        self._carry_out(change, Restoration(deletion, tuple(missing), free))
+
+    # Deciding
+
+    def _prepare(
+        self, change: Change, deletion: Deletion, *, force: bool, dry_run: bool
+    ) -> Restoration:
+        require_writable(self._registry, deletion.repository)
+        targets = list(self._targets(deletion))
+        if not force:
+            _require_free(targets)
+        missing = self._missing(deletion)
+        self._require_blobs(change, deletion, missing)
+        tags = tuple(tag for tag, digest, current in targets if current != digest)
+        return Restoration(deletion, tuple(missing), tags, dry_run)
+
+    def _targets(self, deletion: Deletion) -> Iterator[tuple[Tag, Digest, Digest | None]]:
+        """Yield each tag, the digest it goes back to, and the one it is on now."""
+        for removed in deletion.tags:
+            if removed.digest is not None:
+                yield removed.tag, removed.digest, self._current(deletion, removed.tag)
+
+    def _current(self, deletion: Deletion, tag: Tag) -> Digest | None:
+        try:
+            return self._registry.resolve(deletion.repository, tag)
+        except (ManifestUnknown, RepositoryUnknown):
+            return None
+
+    def _missing(self, deletion: Deletion) -> list[RawManifest]:
+        """Return what has to be put back, children first.
+
+        What was removed is put back in any case. What stayed then is looked for, since a later
+        deletion may have taken it.
+        """
+        removed = {raw.digest: raw for raw in deletion.manifests}
+        bodies = removed | {raw.digest: raw for raw in deletion.supports}
+        found: dict[Digest, RawManifest] = {}
+
+        def visit(digest: Digest) -> None:
+            if digest in found or digest not in bodies:
+                return
+            if digest not in removed and self._served(deletion, digest):
+                return
+            for child in parse_manifest(bodies[digest]).children:
+                visit(child.digest)
+            found[digest] = bodies[digest]
+
+        for digest in (*removed, *(one.digest for one in deletion.tags if one.digest)):
+            visit(digest)
+        return list(found.values())
+
+    def _served(self, deletion: Deletion, digest: Digest) -> bool:
+        try:
+            self._registry.manifest(deletion.repository, digest)
+        except (ManifestUnknown, RepositoryUnknown):
+            return False
+        return True
+
+    def _require_blobs(
+        self, change: Change, deletion: Deletion, manifests: Iterable[RawManifest]
+    ) -> None:
+        blobs = sorted({digest for raw in manifests for digest in _own_blobs(raw)})
+        readable = spread(
+            lambda digest: self._registry.blob_readable(deletion.repository, digest), blobs
+        )
+        lost = [digest for digest, there in zip(blobs, readable, strict=True) if not there]
+        if lost:
+            self._store.deletions.mark_collected(change, deletion.id)
+            raise BlobsCollected(
+                f"Garbage collection has taken {len(lost)} of the {len(blobs)} blobs that the "
+                f"deletion {deletion.id} needs. Nothing was put back. Push the image again.",
+                {"blobs": lost},
+            )
+
+    # Doing
+
+    def _carry_out(self, change: Change, found: Restoration) -> None:
+        deletion, writer = found.deletion, self._registry.writer(change)
+        for raw in found.manifests:
+            writer.put_manifest(deletion.repository, raw.digest, raw)
+        bodies = {raw.digest: raw for raw in (*deletion.manifests, *deletion.supports)}
+        for removed in deletion.tags:
+            if removed.tag in found.tags and removed.digest is not None:
+                writer.put_manifest(deletion.repository, removed.tag, bodies[removed.digest])
+        self._store.deletions.set_state(change, deletion.id, "removed")
+
+
+def _own_blobs(raw: RawManifest) -> Iterator[Digest]:
+    """Yield the blobs a manifest needs in this registry; foreign layers live elsewhere."""
+    for blob in parse_manifest(raw).blobs:
+        if not blob.is_foreign:
+            yield blob.digest
+
+
+def _require_restorable(deletion: Deletion) -> None:
+    if deletion.state != "removed":
+        raise NotRestorable(
+            f"The deletion {deletion.id} has not ended yet: it is being finished. Nothing was "
+            "changed. Try again in some seconds."
+        )
+    if not deletion.holds_something:
+        raise NotRestorable(
+            f"The deletion {deletion.id} removed a tag that pointed nowhere: there is nothing to "
+            "put back. Nothing was changed."
+        )
+
+
+def _require_free(targets: Iterable[tuple[Tag, Digest, Digest | None]]) -> None:
+    taken = [
+        {"tag": tag, "digest": digest, "current": current}
+        for tag, digest, current in targets
+        if current not in {None, digest}
+    ]
+    if taken:
+        raise TagExists(
+            f"In use with another digest: {', '.join(str(one['tag']) for one in taken)}. Nothing "
+            "was changed. Restore with force=true to move what is in use.",
+            {"tags": taken},
+        )
