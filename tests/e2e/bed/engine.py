@@ -20,8 +20,7 @@ from tests.e2e.bed.workspace import Child, Workspace, is_alive
 
 GIVEN = "REGISTRY_ADMIN_TEST_DOCKER_HOST"
 LABEL = "registry-admin-bed"  # holds the run that made a container, volume or network
-BUSYBOX = "registry-admin-bed/busybox:latest"
-REGISTRY = "registry-admin-bed/registry:2.8.2"
+IMAGES = "registry-admin-bed"  # repositories of what is built here, for one run each
 API_TIMEOUT = 60  # seconds
 
 REGISTRY_CONFIG = b"""\
@@ -54,19 +53,21 @@ class Engine:
         self.host = host
         self.daemon = daemon
         self.labels = {LABEL: workspace.owner}
+        self.busybox = f"{IMAGES}/busybox:1-{workspace.owner}"
+        self.registry = f"{IMAGES}/registry:2.8.2-{workspace.owner}"
         self.client = docker.DockerClient(base_url=host, timeout=API_TIMEOUT)
 
     def registry_image(self, name: str) -> str:
         """See to it that the image is on the engine; "built" names the one made of Debian's."""
         if name == "built":
-            return REGISTRY if self._has(REGISTRY) else self._import_registry()
+            return self.registry if self._has(self.registry) else self._import_registry()
         if not self._has(name):
             self.client.images.pull(name)
         return name
 
     def busybox_image(self) -> str:
         """Give the name of a small image that runs `/bin/sh` and busybox's commands."""
-        return BUSYBOX if self._has(BUSYBOX) else self._import_busybox()
+        return self.busybox if self._has(self.busybox) else self._import_busybox()
 
     def prove(self) -> None:
         """Run a container: some machines start an engine that can't. Raises DockerException."""
@@ -108,8 +109,8 @@ class Engine:
         files = {"bin/busybox": need("busybox", "busybox-static"), "tmp/": None}
         applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True)
         links = {f"bin/{name}": "busybox" for name in applets.stdout.split() if name != "busybox"}
-        self.load(pack(files, links), BUSYBOX, 'CMD ["sh"]')
-        return BUSYBOX
+        self.load(pack(files, links), self.busybox, 'CMD ["sh"]')
+        return self.busybox
 
     def _import_registry(self) -> str:
         program = need("docker-registry", "docker-registry")
@@ -124,8 +125,8 @@ class Engine:
             'ENTRYPOINT ["/bin/registry"]',
             'CMD ["serve", "/etc/docker/registry/config.yml"]',
         )
-        self.load(pack(files, {}), REGISTRY, *changes)
-        return REGISTRY
+        self.load(pack(files, {}), self.registry, *changes)
+        return self.registry
 
 
 def open_engine(workspace: Workspace) -> Engine:
@@ -182,7 +183,7 @@ def answers(home: Path) -> bool:
 
 
 def clear(client: docker.DockerClient, owner: str) -> None:
-    """Remove the containers, volumes and networks that a run made."""
+    """Remove the containers, volumes, networks and images that a run made."""
     mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={owner}"}
     for container in client.containers.list(all=True, filters=mine):
         container.remove(force=True, v=True)
@@ -190,16 +191,30 @@ def clear(client: docker.DockerClient, owner: str) -> None:
         volume.remove(force=True)
     for network in client.networks.list(filters=mine):
         network.remove()
+    for tag in built(client):
+        if image_owner(tag) == owner:
+            client.images.remove(tag)
 
 
 def clear_dead(client: docker.DockerClient) -> None:
+    """Remove what runs left on a given engine that were killed."""
     containers = client.containers.list(all=True, filters={"label": LABEL})
     volumes = client.volumes.list(filters={"label": LABEL})
     owners = {one.labels[LABEL] for one in containers}
     owners |= {one.attrs["Labels"][LABEL] for one in volumes}
+    owners |= {image_owner(tag) for tag in built(client)}
     for owner in owners:
         if not is_alive(owner):
             clear(client, owner)
+
+
+def built(client: docker.DockerClient) -> list[str]:
+    found = client.images.list(filters={"reference": f"{IMAGES}/*"})
+    return [tag for one in found for tag in one.tags if tag.startswith(f"{IMAGES}/")]
+
+
+def image_owner(tag: str) -> str:
+    return tag.partition(":")[2].partition("-")[2]
 
 
 def need(program: str, package: str) -> Path:

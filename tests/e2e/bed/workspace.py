@@ -135,6 +135,8 @@ def erase(folder: Path) -> None:
         end(name)
     for pid in shims(folder):
         kill(family(pid))
+    for place in sockets(folder):
+        place.unlink(missing_ok=True)
     for place in mounts(folder):
         unmount(place)
     shutil.rmtree(folder, ignore_errors=True)
@@ -167,6 +169,12 @@ def shims(folder: Path) -> list[int]:
             if "containerd-shim" in program and f"{folder}/" in rest:
                 found.append(pid)
     return found
+
+
+def sockets(folder: Path) -> list[Path]:
+    """List what killed shims leave outside the folder."""
+    notes = folder.glob("engine-*/exec/containerd/daemon/*/*/*/address")
+    return [Path(note.read_text().removeprefix("unix://")) for note in notes]
 
 
 def mounts(folder: Path) -> list[Path]:
