@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from service.domain.access import Token
 from service.domain.audit import Attempt, AuditEvent, Change, Completion
+from service.domain.content import RawManifest
 from service.domain.deletion_record import Deletion, State
 from service.domain.errors import DeletionUnknown, RepositoryBusy, TokenUnknown
 from service.domain.ports import AuditQuery, Clock
@@ -95,12 +96,14 @@ class FakeDeletions:
     def set_state(self, change: Change, deletion_id: str, state: State) -> None:
         self._replace(change, replace(self._known(deletion_id), state=state))
 
-    def shrink(self, change: Change, deletion: Deletion) -> None:
-        known = self._known(deletion.id)
-        self._replace(
-            change,
-            replace(known, tags=deletion.tags, manifests=deletion.manifests, kept=deletion.kept),
-        )
+    def replace(self, change: Change, deletion: Deletion) -> None:
+        self._known(deletion.id)
+        self._replace(change, deletion)
+
+    def discard(self, change: Change, deletion_id: str) -> None:
+        change.require_open()
+        self._known(deletion_id)
+        del self._deletions[deletion_id]
 
     def mark_collected(self, change: Change, deletion_id: str) -> None:
         self._replace(change, replace(self._known(deletion_id), collected=True))
@@ -138,10 +141,11 @@ def _unknown(deletion_id: str) -> DeletionUnknown:
 
 
 def _without_bodies(deletion: Deletion) -> Deletion:
-    bare = tuple(
-        replace(manifest, body=b"", length=manifest.size) for manifest in deletion.manifests
-    )
-    return replace(deletion, manifests=bare)
+    return replace(deletion, manifests=_bare(deletion.manifests), supports=_bare(deletion.supports))
+
+
+def _bare(manifests: Sequence[RawManifest]) -> tuple[RawManifest, ...]:
+    return tuple(replace(manifest, body=b"", length=manifest.size) for manifest in manifests)
 
 
 class FakeLocks:
