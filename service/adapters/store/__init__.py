@@ -1,0 +1,44 @@
+"""The service's own state in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import select, true
+
+from service.adapters.store.audit import SqlAudit
+from service.adapters.store.database import Database
+from service.adapters.store.deletions import SqlDeletions
+from service.adapters.store.locks import FileLocks, PostgresLocks
+from service.adapters.store.migrate import migrate
+from service.adapters.store.tokens import SqlTokens
+from service.adapters.store.workers import SqlWorkers
+from service.domain.ports import Clock, Locks
+
+
+class SqlStore:
+    """The port ``Store``, and the workers' heartbeats. One a process, made after any fork."""
+
+    def __init__(self, url: str, data_dir: Path, clock: Clock) -> None:
+        """Use the database at ``url``; with SQLite, locks are files in ``data_dir``/locks."""
+        self._url = url
+        self._database = Database(url)
+        self.tokens = SqlTokens(self._database, clock)
+        self.audit = SqlAudit(self._database, clock)
+        self.deletions = SqlDeletions(self._database)
+        self.workers = SqlWorkers(self._database, clock)
+        self.locks: Locks = (
+            FileLocks(data_dir / "locks") if self._database.is_sqlite else PostgresLocks(url)
+        )
+
+    def migrate(self) -> None:
+        """Create or upgrade the tables, under a lock; see :func:`migrate`."""
+        migrate(self._url, self.locks)
+
+    def check(self) -> None:
+        """See the port."""
+        self._database.rows(select(true()))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
