@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from service.domain.deletion_record import KeptManifest, RemovedTag, Requested
+from service.domain.deletion_record import Deletion, KeptManifest, RemovedTag, Requested
 from service.domain.errors import ManifestInIndex, ManifestTagged, ManifestUnknown, TagUnknown
 from service.domain.reference import Digest, Repository, Tag
 
@@ -100,7 +100,7 @@ class RemoveManifest:
     @property
     def requested(self) -> Requested:
         """What the record says was asked for."""
-        return Requested(digest=self.digest)
+        return Requested(digest=self.digest, forced=self.force)
 
 
 Request = RemoveTag | RemoveManifest
@@ -171,18 +171,22 @@ def _require_no_tagged_parent(snapshot: Snapshot, digest: Digest) -> None:
         )
 
 
-def still_free(
-    snapshot: Snapshot, tags: Iterable[RemovedTag], manifests: Iterable[Digest]
-) -> tuple[Digest, ...]:
-    """Return those of ``manifests`` that may go in a snapshot later than the plan's.
+def still_free(snapshot: Snapshot, deletion: Deletion) -> tuple[Digest, ...]:
+    """Return those manifests of a deletion that may go in a snapshot later than its plan's.
 
-    ``tags`` are those of the plan; one that has moved since counts like any other tag.
+    A tag of the plan that has moved since counts like any other. What is gone already may go.
     """
-    planned = {(removed.tag, removed.digest) for removed in tags}
+    planned = {(removed.tag, removed.digest) for removed in deletion.tags}
     others = {target for tag, target in snapshot.tags.items() if (tag, target) not in planned}
-    going = dict.fromkeys(digest for digest in manifests if digest not in others)
-    while held := {one for one in going if snapshot.parents(one) - going.keys()}:
-        going = dict.fromkeys(digest for digest in going if digest not in held)
+    forced = {deletion.digest} if deletion.requested.forced else set()
+    going = {raw.digest: None for raw in deletion.manifests if raw.digest not in others - forced}
+
+    def held(digest: Digest) -> bool:
+        there = digest in snapshot.nodes and digest not in forced
+        return there and bool(snapshot.parents(digest) - going.keys())
+
+    while stay := {digest for digest in going if held(digest)}:
+        going = dict.fromkeys(digest for digest in going if digest not in stay)
     return tuple(going)
 
 

@@ -16,10 +16,11 @@ lock held finishes it, because its process has died."""
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """What the caller named: a tag or a digest."""
+    """What the caller named: a tag or a digest, the latter maybe by force."""
 
     tag: Tag | None = None
     digest: Digest | None = None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

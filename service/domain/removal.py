@@ -83,7 +83,7 @@ class Remover:
         points at again stays, with its children.
         """
         snapshot = self._snapshot(deletion)
-        free = still_free(snapshot, deletion.tags, [raw.digest for raw in deletion.manifests])
+        free = still_free(snapshot, deletion)
         steps = Steps(self._registry, change, deletion)
         steps.changed = True
         steps.remove_placeholders(snapshot.tags)
@@ -97,7 +97,7 @@ class Remover:
     def _prepare(self, requested_by: str, request: Request) -> Deletion:
         focus = self._focus(request)
         require_deletable(self._registry, request.repository)
-        found = survey(self._registry, request.repository, focus)
+        found = survey(self._registry, request.repository, [focus] if focus else [])
         decided = plan(found.snapshot, request)
         _require_unmoved(request, focus, decided.digest)
         return self._record(requested_by, request, decided, found.bodies)
@@ -157,7 +157,8 @@ class Remover:
 
     def _snapshot(self, deletion: Deletion) -> Snapshot:
         try:
-            return survey(self._registry, deletion.repository, deletion.digest).snapshot
+            planned = [raw.digest for raw in deletion.manifests]
+            return survey(self._registry, deletion.repository, planned).snapshot
         except RepositoryUnknown:
             return Snapshot({}, {})
 

@@ -11,6 +11,7 @@ from service.domain.content import RawManifest, parse_manifest
 from service.domain.deletion_record import Deletion
 from service.domain.errors import (
     BlobsCollected,
+    Conflict,
     ManifestUnknown,
     NotRestorable,
     RepositoryUnknown,
@@ -46,7 +47,8 @@ class Restorer:
         """Put manifests and tags back as they were; done twice it does nothing more.
 
         Raise DeletionUnknown, NotRestorable, TagExists (unless ``force``), BlobsCollected,
-        RegistryReadOnly or RepositoryBusy; then nothing was changed.
+        RegistryReadOnly or RepositoryBusy; then nothing was changed. ManifestRefused: a child
+        that was deleted by force, another deletion, has to be restored first.
         """
         repository = self._store.deletions.get(self._registry.name, deletion_id).repository
         with self._store.locks.hold(lock_name(self._registry.name, repository), LOCK_WAIT_SECONDS):
@@ -54,8 +56,7 @@ class Restorer:
             _require_restorable(deletion)
             found = self._prepare(change, deletion, force=force, dry_run=dry_run)
             if not dry_run:
-                self._store.deletions.set_state(change, deletion_id, "restoring")
-                self._carry_out(change, found)
+                self._carry_out_or_stop(change, found)
             return found
 
     def finish(self, change: Change, deletion: Deletion) -> None:
@@ -71,7 +72,7 @@ class Restorer:
             self._store.deletions.set_state(change, deletion.id, "removed")
             return
         free = tuple(tag for tag, _, current in self._targets(deletion) if current is None)
-        self._carry_out(change, Restoration(deletion, tuple(missing), free))
+        self._carry_out_or_stop(change, Restoration(deletion, tuple(missing), free))
 
     # Deciding
 
@@ -146,6 +147,14 @@ class Restorer:
             )
 
     # Doing
+
+    def _carry_out_or_stop(self, change: Change, found: Restoration) -> None:
+        self._store.deletions.set_state(change, found.deletion.id, "restoring")
+        try:
+            self._carry_out(change, found)
+        except Conflict:  # a refusal would be repeated for ever; what failed otherwise is finished
+            self._store.deletions.set_state(change, found.deletion.id, "removed")
+            raise
 
     def _carry_out(self, change: Change, found: Restoration) -> None:
         deletion, writer = found.deletion, self._registry.writer(change)

@@ -29,8 +29,8 @@ def resolve_all(registry: Registry, repository: Repository) -> dict[Tag, Digest 
     return _resolve(registry, repository, set(registry.tags(repository)))
 
 
-def survey(registry: Registry, repository: Repository, focus: Digest | None) -> Survey:
-    """Look at a repository around ``focus``, the manifest that may go.
+def survey(registry: Registry, repository: Repository, focus: Iterable[Digest]) -> Survey:
+    """Look at a repository around ``focus``, the manifests that may go.
 
     Every tag is resolved and every index followed. A manifest counts as known when the registry
     serves it now, so what an index lists but was never pushed is not planned for.
@@ -75,12 +75,12 @@ def _resolve(
 def _closure(
     registry: Registry,
     repository: Repository,
-    focus: Digest | None,
+    focus: Iterable[Digest],
     tags: Mapping[Tag, Digest | None],
 ) -> dict[Digest, RawManifest]:
     """Fetch the focus and, generation by generation, children and referrers."""
     bodies: dict[Digest, RawManifest] = {}
-    waiting = {focus} if focus else set()
+    waiting = set(focus)
     while waiting:
         ordered = sorted(waiting)
         found = spread(lambda digest: _served(registry, repository, digest), ordered)

@@ -15,7 +15,7 @@ from service.domain.untagging import require_writable
 
 @dataclass(frozen=True, slots=True)
 class PointTag:
-    """Point ``tag`` at what ``source`` names; ``if_match`` is the digest it must be on, or ``*``."""
+    """Point ``tag`` at what ``source`` names, if it is on ``if_match``: a digest, or ``*``."""
 
     repository: Repository
     tag: Tag

@@ -22,7 +22,7 @@ from service.domain.errors import (
     RegistryReadOnly,
     RepositoryUnknown,
 )
-from service.domain.ports import Registry
+from service.domain.ports import Registry, Writability
 from service.domain.reference import Digest, Repository, Tag
 
 PLACEHOLDER_ANNOTATION = "registry-admin.placeholder"
@@ -45,19 +45,20 @@ def placeholder(deletion_id: str, tag: Tag) -> RawManifest:
     return RawManifest(Digest.of(body), DOCKER_LIST, body)
 
 
-def require_writable(registry: Registry, repository: Repository) -> None:
+def require_writable(registry: Registry, repository: Repository) -> Writability:
     """Raise RegistryReadOnly where nothing can be pushed."""
-    if registry.writability(repository).read_only:
+    found = registry.writability(repository)
+    if found.read_only:
         raise RegistryReadOnly(
             f"The registry '{registry.name}' is read-only (storage maintenance). Nothing was "
             "changed. Try again when its maintenance has ended."
         )
+    return found
 
 
 def require_deletable(registry: Registry, repository: Repository) -> None:
     """Raise RegistryReadOnly or DeletionDisabled, before anything is changed."""
-    require_writable(registry, repository)
-    if registry.writability(repository).delete_enabled is False:
+    if require_writable(registry, repository).delete_enabled is False:
         raise DeletionDisabled(
             f"The registry '{registry.name}' runs with deletion disabled. Nothing was changed. "
             "Enable it by the environment variable REGISTRY_STORAGE_DELETE_ENABLED=true of its "
