@@ -22,13 +22,13 @@ class SqlStore:
     def __init__(self, url: str, data_dir: Path, clock: Clock) -> None:
         """Use the database at ``url``; with SQLite, locks are files in ``data_dir``/locks."""
         self._url = url
-        self._database = Database(url)
-        self.tokens = SqlTokens(self._database, clock)
-        self.audit = SqlAudit(self._database, clock)
-        self.deletions = SqlDeletions(self._database)
-        self.workers = SqlWorkers(self._database, clock)
+        self.database = Database(url)
+        self.tokens = SqlTokens(self.database, clock)
+        self.audit = SqlAudit(self.database, clock)
+        self.deletions = SqlDeletions(self.database)
+        self.workers = SqlWorkers(self.database, clock)
         self.locks: Locks = (
-            FileLocks(data_dir / "locks") if self._database.is_sqlite else PostgresLocks(url)
+            FileLocks(data_dir / "locks") if self.database.is_sqlite else PostgresLocks(url)
         )
 
     def migrate(self) -> None:
@@ -37,8 +37,8 @@ class SqlStore:
 
     def check(self) -> None:
         """See the port."""
-        self._database.rows(select(true()))
+        self.database.rows(select(true()))
 
     def close(self) -> None:
         """Close the connections."""
-        self._database.close()
+        self.database.close()

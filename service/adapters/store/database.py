@@ -52,6 +52,11 @@ class Database:
         self._reader = self._writer.execution_options(**AUTOCOMMIT)
 
     @property
+    def engine(self) -> Engine:
+        """The pool itself."""
+        return self._writer
+
+    @property
     def is_sqlite(self) -> bool:
         """Tell SQLite from PostgreSQL."""
         return self._writer.dialect.name == "sqlite"
