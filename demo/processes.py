@@ -34,13 +34,14 @@ def free_port(preferred: int = 0) -> int:
 
 def guard(user: str | None = None) -> list[str]:
     """Begin a command that gets SIGTERM when this program dies, and may run as another user."""
-    if not shutil.which("setpriv"):  # a part of Linux
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:  # a part of Linux
         return []
     identity = []
     if user:
         entry = pwd.getpwnam(user)
         identity = [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups"]
-    return ["setpriv", *identity, "--pdeathsig", "TERM", "--"]
+    return [setpriv, *identity, "--pdeathsig", "TERM", "--"]
 
 
 def registry_admin(*arguments: str) -> list[str]:

@@ -66,6 +66,8 @@ class Workspace:
 class Child(processes.Child):
     """A process of the bed: known by the run's folder, and ended with all that it started."""
 
+    log: Path
+
     def __init__(
         self,
         workspace: Workspace,
