@@ -94,7 +94,7 @@ def test_a_signal_stops_it_with_all_its_parts(demo: Demo, how: signal.Signals) -
 @pytest.mark.parametrize("part", ["docker-registry", "registry-admin"])
 def test_it_says_which_part_died_and_stops(demo: Demo, part: str) -> None:
     parts = family(demo.child.pid)
-    [victim] = [pid for pid in children(demo.child.pid) if part in command(pid)]
+    [victim] = [pid for pid in children(demo.child.pid) if f"{part} serve" in command(pid)]
     os.kill(victim, signal.SIGKILL)
     assert demo.child.process.wait(60) == 1
     assert {"docker-registry": "The registry", "registry-admin": "The service"}[part] in demo.said()
