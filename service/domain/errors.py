@@ -9,7 +9,8 @@
     │   └── ValidationFailed
     ├── Unknown                 what was named does not exist
     │   ├── RegistryUnknown  RepositoryUnknown  TagUnknown  ManifestUnknown
-    │   ├── BlobUnknown  DeletionUnknown  TokenUnknown
+    │   ├── BlobUnknown  DeletionUnknown  TokenUnknown  JobUnknown
+    │   └── ContainerUnknown  ImageUnknown
     ├── Forbidden
     │   ├── Unauthenticated
     │   └── InsufficientScope
@@ -18,7 +19,9 @@
     │   ├── ManifestTagged  ManifestInIndex
     │   ├── TagExists  DigestMismatch  BlobsCollected  NotRestorable
     │   ├── ManifestRefused     the registry would not accept the manifest
-    │   └── RepositoryBusy
+    │   ├── RepositoryBusy
+    │   ├── JobNotCancellable  JobAlreadyActive  IdempotencyKeyReused
+    │   └── ContainerNameTaken  ContainerStartFailed
     ├── UpstreamFailed          registry or engine did not do its part
     │   ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
     │   ├── RegistryTimeout  RegistryAnswerInvalid  RegistryRateLimited
@@ -159,6 +162,24 @@ class TokenUnknown(Unknown):
     code = "token-unknown"
 
 
+class JobUnknown(Unknown):
+    """No job has that id."""
+
+    code = "job-unknown"
+
+
+class ContainerUnknown(Unknown):
+    """The engine has no such container, or none that the configuration allows."""
+
+    code = "container-unknown"
+
+
+class ImageUnknown(Unknown):
+    """The engine has no such image."""
+
+    code = "image-unknown"
+
+
 class Forbidden(RegistryAdminError):
     """The caller may not."""
 
@@ -242,6 +263,36 @@ class RepositoryBusy(Conflict):
     def retry_after(self) -> int | None:
         """A deletion takes seconds, so trying again soon makes sense."""
         return 5
+
+
+class JobNotCancellable(Conflict):
+    """The job has ended, or is past its point of no return."""
+
+    code = "job-not-cancellable"
+
+
+class JobAlreadyActive(Conflict):
+    """Another job has the same exclusive purpose; member ``job``."""
+
+    code = "job-already-active"
+
+
+class IdempotencyKeyReused(InvalidInput):
+    """The same idempotency key came with another request."""
+
+    code = "idempotency-key-reused"
+
+
+class ContainerNameTaken(Conflict):
+    """Another container has that name."""
+
+    code = "container-name-taken"
+
+
+class ContainerStartFailed(Conflict):
+    """The engine could not start the container; the detail has its reason."""
+
+    code = "container-start-failed"
 
 
 class UpstreamFailed(RegistryAdminError):

@@ -1,0 +1,116 @@
+"""The container engine, as the rules need it.
+
+Shapes of ``inspect`` and ``create`` are those of the Docker Engine API 1.41 and later, passed as
+plain mappings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from service.domain.audit import Change
+
+Inspected = Mapping[str, Any]
+Output = Callable[[Literal["stdout", "stderr"], bytes], None]
+"""Given each line of a process as it comes, without its line feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """A container's restart policy; the count means something for ``on-failure`` alone."""
+
+    name: Literal["no", "always", "unless-stopped", "on-failure"]
+    maximum_retry_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkAttachment:
+    """A network to connect after creation, with the part of the endpoint settings that is ours."""
+
+    network: str
+    endpoint: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """All that is needed to create a container: the body of the create call, then connections."""
+
+    name: str
+    body: Mapping[str, Any]
+    networks: tuple[NetworkAttachment, ...] = ()
+
+
+class Engine(Protocol):
+    """One container engine, to look at. Every method may raise EngineUnreachable."""
+
+    @property
+    def name(self) -> str:
+        """The name it is configured under."""
+
+    @property
+    def api_version(self) -> tuple[int, int]:
+        """The version of its API in use, such as (1, 41)."""
+
+    def container(self, reference: str) -> Inspected:
+        """Inspect a container by name or id; raise ContainerUnknown."""
+
+    def containers(self, label: str | None = None) -> Sequence[Inspected]:
+        """Summaries of all containers, stopped ones too, or of those with a label."""
+
+    def image(self, reference: str) -> Inspected:
+        """Inspect an image by name or id; raise ImageUnknown."""
+
+    def file_size(self, container_id: str, path: str) -> int | None:
+        """Bytes of a file seen from the container, volumes included; None when it is not there."""
+
+    def read_file(self, container_id: str, path: str, limit: int) -> bytes | None:
+        """A file's bytes, at most ``limit`` of them; None when it is not there or larger."""
+
+    def controller(self, change: Change) -> EngineController:
+        """Open the engine for an audited change."""
+
+
+class EngineController(Protocol):
+    """Changes containers under an open Change. Nothing is tried twice."""
+
+    def create(self, creation: Creation) -> str:
+        """Create a container and connect its networks; return its id; raise ContainerNameTaken."""
+
+    def start(self, container_id: str) -> None:
+        """Start it; nothing happens when it runs. Raise ContainerStartFailed with the reason."""
+
+    def stop(self, container_id: str, timeout_seconds: int | None = None) -> None:
+        """Stop it within its own stop time-out, or ours; nothing happens when it is stopped."""
+
+    def restart(self, container_id: str, timeout_seconds: int | None = None) -> None:
+        """Stop and start it."""
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Give it another name; raise ContainerNameTaken."""
+
+    def remove(self, container_id: str) -> None:
+        """Remove a stopped container, never its volumes; nothing happens when it is gone."""
+
+    def set_restart_policy(self, container_id: str, policy: RestartPolicy) -> None:
+        """Change its restart policy, at once."""
+
+    def execute(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        output: Output,
+        stop: Callable[[], bool],
+        timeout_seconds: float,
+    ) -> int | None:
+        """Run a command in a running container, giving its lines to ``output``.
+
+        Return its exit code, or None when ``stop`` said to leave it or time was over: the
+        process may then still run.
+        """
+
+    def wait(
+        self, container_id: str, output: Output, stop: Callable[[], bool], timeout_seconds: float
+    ) -> int | None:
+        """Follow a running container's output to its end; return its exit code, or None as above."""

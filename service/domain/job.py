@@ -1,0 +1,137 @@
+"""Long work: jobs, what they tell while they run, and what must be undone if they die."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from service.domain.audit import Change
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is: ``phase`` is the name of its step; None where a number is not known."""
+
+    phase: str
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job to be done. ``exclusive`` names what no two jobs may work on at once, or None."""
+
+    kind: str
+    params: Mapping[str, Any]
+    requested_by: str
+    registry: str | None = None
+    container: str | None = None
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    exclusive: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as stored. ``error`` is a problem document."""
+
+    id: str
+    kind: str
+    state: JobState
+    registry: str | None
+    container: str | None
+    params: Mapping[str, Any]
+    requested_by: str
+    request_id: str | None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: Progress | None = None
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    cancel_requested: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more will happen to it."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a job's log; ``seq`` counts from 1."""
+
+    seq: int
+    time: datetime
+    level: LogLevel
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Filters of the list of jobs; None matches all."""
+
+    kind: str | None = None
+    state: JobState | None = None
+    registry: str | None = None
+    container: str | None = None
+    registries: Sequence[str] = field(default_factory=tuple)
+    """The caller's limits: jobs of these registries alone; empty means no limit."""
+
+
+class Jobs(Protocol):
+    """The queue of jobs: kept whatever dies, each run to its end, exclusive ones never at once."""
+
+    def submit(self, change: Change, request: JobRequest) -> Job:
+        """Accept a job, durably; raise IdempotencyKeyReused, or JobAlreadyActive (exclusive kinds).
+
+        The same idempotency key with the same request gives the job that is there already.
+        """
+
+    def get(self, job_id: str) -> Job:
+        """One job; raise JobUnknown."""
+
+    def page(self, query: JobQuery, n: int, last: str | None) -> Sequence[Job]:
+        """At most ``n`` jobs older than ``last``, newest first."""
+
+    def log(self, job_id: str, after: int, n: int) -> Sequence[LogLine]:
+        """At most ``n`` lines with ``seq`` beyond ``after``; raise JobUnknown."""
+
+    def cancel(self, change: Change, job_id: str) -> Job:
+        """Ask a job to end as ``cancelled``; raise JobUnknown or JobNotCancellable."""
+
+    def active(self, kind: str, registry: str) -> Job | None:
+        """The queued or running job of that kind for a registry, if any."""
+
+
+class JobContext(Protocol):
+    """What a running job is given. All of it is kept, so that a re-run goes on from there."""
+
+    @property
+    def job(self) -> Job:
+        """The job."""
+
+    @property
+    def rerun(self) -> bool:
+        """True when an earlier process died in the middle of this job."""
+
+    def step(self, name: str) -> None:
+        """Say that the step of that name begins: progress, log, and where tests kill."""
+
+    def progress(self, done: int, total: int | None) -> None:
+        """Say how far the step is."""
+
+    def log(self, level: LogLevel, message: str) -> None:
+        """Write a line of the job's log."""
+
+    def cancel_requested(self) -> bool:
+        """Tell whether somebody asked to cancel: then stop where it is safe, raise Cancelled."""
+
+    def beyond_return(self) -> None:
+        """Say that from here on the job cannot be cancelled; raise Cancelled if it already was."""
