@@ -20,6 +20,7 @@ from tests.e2e.bed.http import Answer, ask
 from tests.e2e.bed.postgres import Postgres
 from tests.e2e.bed.proxy import WRITES, Proxy, Seen, answers, calls_after, cuts, delays, drops
 from tests.e2e.bed.registry import FOREIGN_LAYERS, MakeRegistry, RunningRegistry
+from tests.e2e.bed.service import MakeService
 
 ZEROS = "sha256:" + 64 * "0"
 MakeProxy = Callable[[RunningRegistry], Proxy]
@@ -235,6 +236,21 @@ def test_the_proxy_calls_after_a_chosen_write(registry: MakeRegistry, proxy: Mak
 def test_each_database_is_new(postgres: Postgres, database_url: str) -> None:
     name = database_url.rpartition("/")[2]
     assert postgres.sql("SELECT count(*) FROM pg_stat_user_tables", name) == "0\n"
+
+
+def test_the_service_is_killed_whole_and_starts_again(
+    registry: MakeRegistry, service: MakeService
+) -> None:
+    made = service(registry(htpasswd=("ada", "s3cret"), tls=True))
+    assert made.child is not None
+    assert made.ask("/v1/me").status == 200
+    assert made.ask("/v1/me", token=None).status == 401
+    tree = bed.family(made.child.pid)
+    made.kill()
+    assert not any(map(bed.is_alive, tree))
+    made.start()
+    assert made.ask("/v1/me").status == 200
+    assert made.stop() == 0
 
 
 LEAVES_EVERYTHING = """
