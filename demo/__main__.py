@@ -18,8 +18,9 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="settings of your own: no demonstration")
     config = parser.parse_args().config
     if config or any(os.environ.get(name) for name in NAMED):
-        serve = registry_admin("serve", *(["--config", str(config)] if config else []))
-        os.execv(serve[0], serve)  # noqa: S606 - no shell wanted
+        named = {"REGISTRY_ADMIN_CONFIG": str(config)} if config else {}
+        serve = registry_admin("serve")
+        os.execve(serve[0], serve, os.environ | named)  # noqa: S606 - no shell wanted
     try:
         settings = load(None, os.environ)
     except SettingsError as error:
