@@ -113,4 +113,4 @@ class EngineController(Protocol):
     def wait(
         self, container_id: str, output: Output, stop: Callable[[], bool], timeout_seconds: float
     ) -> int | None:
-        """Follow a running container's output to its end; return its exit code, or None as above."""
+        """Follow a container's output to its end; return its exit code, or None as above."""
