@@ -1,1 +1,130 @@
-"""The one place where adapters are built and handed to what uses them as ports."""
+"""The one place where adapters are built and handed to what uses them as ports.
+
+Nothing here connects to anything: adapters connect when first asked, so that what is built before
+a fork shares no connection. What only some processes need is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.adapters.cache import ContentCache
+from service.adapters.engine import DockerEngine
+from service.adapters.registry import build_registry
+from service.adapters.store import SqlStore
+from service.domain.audit import AuditTrail
+from service.domain.errors import RegistryUnknown
+from service.domain.health import Readiness
+from service.domain.ports import Registry
+from service.domain.recovery import recover
+from service.jobs.worker import Worker
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.api.context import Services
+
+
+class SystemClock:
+    """The port ``Clock``."""
+
+    def now(self) -> datetime:
+        """See the port."""
+        return datetime.now(UTC)
+
+
+class ConfiguredRegistries:
+    """The port ``Registries`` over the settings; each registry is built when first asked for."""
+
+    def __init__(self, settings: Settings, engines: Mapping[str, DockerEngine]) -> None:
+        """Ask ``engines`` for what only they know of a registry."""
+        self._settings = settings.registries
+        self._engines = engines
+        self._cache = ContentCache(settings.data_dir / "cache", settings.cache_bytes)
+        self._built: dict[str, Registry] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> Sequence[str]:
+        """See the port."""
+        return sorted(self._settings)
+
+    def get(self, name: str) -> Registry:
+        """See the port."""
+        settings = self._settings.get(name)
+        if settings is None:
+            raise RegistryUnknown(f"No registry named '{name}' is configured.")
+        with self._lock:
+            if name not in self._built:
+                self._built[name] = build_registry(settings, self._cache)
+            return self._built[name]
+
+    def container(self, name: str) -> str | None:
+        """See the port."""
+        return self._settings[name].container if name in self._settings else None
+
+    def version(self, name: str) -> str | None:
+        """See the port."""
+        container = self.container(name)
+        if container is None:
+            return None
+        return self._engines[self._settings[name].engine].registry_version(container)
+
+
+class Parts(NamedTuple):
+    """What every process works with."""
+
+    store: SqlStore
+    registries: ConfiguredRegistries
+    engines: Mapping[str, DockerEngine]
+    trail: AuditTrail
+    clock: SystemClock
+
+    def recover(self) -> int:
+        """Finish what dead processes left; return how many deletions."""
+        return recover(self.registries, self.store, self.trail, self.clock)
+
+
+def build(settings: Settings) -> Services:
+    """Everything a request may need."""
+    from service.api.context import Services  # noqa: PLC0415 - a worker needs no web framework
+
+    parts = _parts(settings)
+    asked = {name: parts.engines[name].status for name in _used_engines(settings)}
+    return Services(
+        registries=parts.registries,
+        store=parts.store,
+        trail=parts.trail,
+        clock=parts.clock,
+        readiness=Readiness(parts.store, parts.store.workers, parts.registries, asked, parts.clock),
+        settings=settings,
+        started_at=parts.clock.now(),
+    )
+
+
+def build_prepared(settings: Settings) -> Parts:
+    """The parts, with the database's tables brought up to date."""
+    parts = _parts(settings)
+    parts.store.migrate()
+    return parts
+
+
+def build_worker(settings: Settings) -> Worker:
+    """A worker, likewise."""
+    parts = build_prepared(settings)
+    return Worker(parts.store.workers, parts.recover)
+
+
+def _parts(settings: Settings) -> Parts:
+    clock = SystemClock()
+    store = SqlStore(settings.database_url, settings.data_dir, clock)
+    engines = {name: DockerEngine(engine) for name, engine in settings.engines.items()}
+    registries = ConfiguredRegistries(settings, engines)
+    return Parts(store, registries, engines, AuditTrail(store.audit), clock)
+
+
+def _used_engines(settings: Settings) -> set[str]:
+    """Engines that matter to somebody: those of a registry's container or with containers."""
+    of_registries = {one.engine for one in settings.registries.values() if one.container}
+    return of_registries | {name for name, one in settings.engines.items() if one.containers}

@@ -1,0 +1,62 @@
+"""Logs as JSON, one object a line on stderr, without secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+"""What every record has; the rest was given as ``extra`` and is logged beside the message."""
+
+QUIET = ("alembic", "docker", "gunicorn", "requests", "urllib3")
+"""Libraries that tell more than an operator wants to know."""
+
+HIDDEN = "***"
+_SECRETS = (
+    (re.compile(r"\bradm_[A-Za-z0-9_-]+"), f"radm_{HIDDEN}"),
+    (re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9._~+/-]{8,}=*"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?<=://)([^\s/@:\"']*):[^\s/@\"']+@"), rf"\1:{HIDDEN}@"),
+)
+
+
+def configure(level: str) -> None:
+    """Log to stderr from ``level`` (``debug`` to ``error``) on, warnings of Python as well."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.captureWarnings(capture=True)
+    least = max(logging.getLogger().level, logging.WARNING)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(least)
+
+
+class JsonFormatter(logging.Formatter):
+    """``time`` (RFC 3339), ``level``, ``logger``, ``message``, what ``extra`` had, ``error``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make one line of a record."""
+        line: dict[str, Any] = {
+            "time": _time(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return redact(json.dumps(line, default=str))
+
+
+def redact(text: str) -> str:
+    """``text`` without tokens, ``Authorization`` values and passwords of URLs."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
