@@ -23,7 +23,7 @@ team/app: marking blob {B}
 
 2 blobs marked, 2 blobs and 1 manifests eligible for deletion
 blob eligible for deletion: {B}
-time="2026-01-01T00:00:00Z" level=info msg="Deleting blob: /docker/registry/v2/blobs/sha256/bb/{B[7:]}" go.version=go1
+level=info msg="Deleting blob: /docker/registry/v2/blobs/sha256/bb/{B[7:]}"
 blob eligible for deletion: {C}
 """
 
