@@ -1,0 +1,64 @@
+"""What Prometheus scrapes: counts and durations of requests, over all processes of the service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder the processes share; to be set before this module is imported."""
+
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"})
+
+_own = CollectorRegistry()
+_requests = Counter(
+    "registry_admin_http_requests",
+    "Requests answered.",
+    ("method", "route", "status"),
+    registry=_own,
+)
+_duration = Histogram(
+    "registry_admin_http_request_duration_seconds",
+    "How long requests took.",
+    ("method", "route"),
+    registry=_own,
+)
+
+
+def observe(method: str, route: str, status: int, seconds: float) -> None:
+    """Count a request. ``route`` is a template: no more of them than the service has."""
+    known = method if method in METHODS else "other"
+    _requests.labels(known, route, str(status)).inc()
+    _duration.labels(known, route).observe(seconds)
+
+
+class _Up:
+    """Whether each registry is up, as a gauge."""
+
+    def __init__(self, registries: Mapping[str, bool]) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "registry_admin_registry_up", "1 while the registry answers.", labels=["registry"]
+        )
+        for name, is_up in self._registries.items():
+            family.add_metric([name], float(is_up))
+        yield family
+
+
+def exposition(registries: Mapping[str, bool]) -> bytes:
+    """Write everything in Prometheus' text format; ``registries`` tells which are up."""
+    scraped = CollectorRegistry()
+    if MULTIPROCESS in os.environ:
+        MultiProcessCollector(scraped)  # type: ignore[no-untyped-call]
+    else:
+        scraped.register(_own)
+    scraped.register(_Up(registries))
+    return generate_latest(scraped)

@@ -1,0 +1,162 @@
+"""The only map from errors to RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple, NoReturn
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from service.api import errors as refusals
+from service.api import requests
+from service.domain import errors
+
+CONTENT_TYPE = "application/problem+json"
+PAGES = "/docs/problems/"
+SERVER_ERROR = 500
+
+log = logging.getLogger(__name__)
+
+
+class Row(NamedTuple):
+    """How an error is answered."""
+
+    status: int
+    title: str
+
+
+TABLE: dict[type[errors.RegistryAdminError], Row] = {
+    refusals.BadRequest: Row(400, "Bad request"),
+    refusals.MalformedBody: Row(400, "Malformed body"),
+    refusals.MalformedHeader: Row(400, "Malformed header"),
+    errors.InvalidRepositoryName: Row(400, "Invalid repository name"),
+    errors.InvalidTag: Row(400, "Invalid tag"),
+    errors.InvalidDigest: Row(400, "Invalid digest"),
+    errors.Unauthenticated: Row(401, "Unauthenticated"),
+    errors.InsufficientScope: Row(403, "Insufficient scope"),
+    refusals.NotFound: Row(404, "Not found"),
+    errors.RegistryUnknown: Row(404, "Registry unknown"),
+    errors.RepositoryUnknown: Row(404, "Repository unknown"),
+    errors.TagUnknown: Row(404, "Tag unknown"),
+    errors.ManifestUnknown: Row(404, "Manifest unknown"),
+    errors.BlobUnknown: Row(404, "Blob unknown"),
+    errors.DeletionUnknown: Row(404, "Deletion unknown"),
+    errors.TokenUnknown: Row(404, "Token unknown"),
+    refusals.MethodNotAllowed: Row(405, "Method not allowed"),
+    errors.DeletionDisabled: Row(409, "Deletion disabled"),
+    errors.RegistryReadOnly: Row(409, "Registry read-only"),
+    errors.ManifestTagged: Row(409, "Manifest tagged"),
+    errors.ManifestInIndex: Row(409, "Manifest in index"),
+    errors.TagExists: Row(409, "Tag exists"),
+    errors.NotRestorable: Row(409, "Not restorable"),
+    errors.ManifestRefused: Row(409, "Manifest refused"),
+    errors.RepositoryBusy: Row(409, "Repository busy"),
+    refusals.ExpiryPassed: Row(409, "Expiry passed"),
+    errors.BlobsCollected: Row(410, "Blobs collected"),
+    errors.DigestMismatch: Row(412, "Digest mismatch"),
+    refusals.ContentTooLarge: Row(413, "Content too large"),
+    refusals.UnsupportedMediaType: Row(415, "Unsupported media type"),
+    errors.ValidationFailed: Row(422, "Validation failed"),
+    refusals.InternalError: Row(500, "Internal error"),
+    errors.RegistryUnreachable: Row(502, "Registry unreachable"),
+    errors.RegistryTlsUntrusted: Row(502, "Registry TLS untrusted"),
+    errors.RegistryUnauthorized: Row(502, "Registry unauthorized"),
+    errors.RegistryAnswerInvalid: Row(502, "Registry answer invalid"),
+    errors.RegistryRateLimited: Row(502, "Registry rate limited"),
+    errors.CatalogUnsupported: Row(502, "Catalog unsupported"),
+    errors.EngineUnreachable: Row(502, "Engine unreachable"),
+    errors.StoreUnavailable: Row(503, "Store unavailable"),
+    refusals.NotReady: Row(503, "Not ready"),
+    errors.RegistryTimeout: Row(504, "Registry timeout"),
+}
+
+_OF_STATUS: dict[int, tuple[type[errors.RegistryAdminError], str]] = {
+    404: (refusals.NotFound, "Nothing is at this path; /openapi.json lists what there is."),
+    405: (refusals.MethodNotAllowed, "This path does not have this method."),
+    413: (refusals.ContentTooLarge, "The body is larger than 1 MiB. Nothing was changed."),
+    415: (refusals.UnsupportedMediaType, "Send the body as application/json."),
+}
+
+
+def row_of(kind: type[errors.RegistryAdminError]) -> Row:
+    """Tell how errors of a class are answered: by the nearest class in the table."""
+    for ancestor in inspect.getmro(kind):
+        if ancestor in TABLE:
+            return TABLE[ancestor]
+    return TABLE[refusals.InternalError]
+
+
+def code_of(error: Exception) -> str:
+    """Give the code of the problem that an exception becomes."""
+    return as_known(error).code
+
+
+def as_known(error: Exception) -> errors.RegistryAdminError:
+    """Give an exception as one of the closed tree; what is not foreseen is an InternalError."""
+    if isinstance(error, errors.RegistryAdminError):
+        return error
+    if isinstance(error, HTTPException) and error.code and error.code < SERVER_ERROR:
+        kind, detail = _OF_STATUS.get(
+            error.code, (refusals.BadRequest, "The request is not well-formed.")
+        )
+        return kind(detail)
+    return refusals.InternalError(
+        f"The service made a mistake; its log tells more under {requests.request_id()}."
+    )
+
+
+def answer(error: Exception) -> Response:
+    """Make the problem document of an exception, with its headers; log what was not foreseen."""
+    known = as_known(error)
+    status = row_of(type(known)).status
+    if status == SERVER_ERROR:
+        log.error("unforeseen error", exc_info=error)
+    response = Response(json.dumps(document(known)), status, content_type=CONTENT_TYPE)
+    response.headers.extend(list(_headers(error, known)))
+    return response
+
+
+def document(error: errors.RegistryAdminError) -> dict[str, Any]:
+    """Give the members of a problem document."""
+    row = row_of(type(error))
+    return {
+        "type": PAGES + error.code,
+        "title": row.title,
+        "status": row.status,
+        "detail": error.detail,
+        "instance": requests.path(),
+        "code": error.code,
+        "request_id": requests.request_id(),
+        **error.members,
+    }
+
+
+def _headers(error: Exception, known: errors.RegistryAdminError) -> Iterator[tuple[str, str]]:
+    if isinstance(error, HTTPException):
+        # Without these a 405 would lose its Allow.
+        yield from (pair for pair in error.get_headers() if pair[0].lower() != "content-type")
+    if known.retry_after is not None:
+        yield "Retry-After", str(known.retry_after)
+    if isinstance(known, errors.Unauthenticated):
+        yield "WWW-Authenticate", _challenge(known)
+
+
+def _challenge(error: errors.Unauthenticated) -> str:
+    # RFC 6750, section 3.1: no error code where no token was sent.
+    sent = isinstance(error, refusals.TokenRefused)
+    return 'Bearer realm="registry-admin"' + (', error="invalid_token"' if sent else "")
+
+
+def register(app: Flask) -> None:
+    """Answer every exception of an application with a problem document."""
+    app.register_error_handler(Exception, answer)
+
+
+def invalid(detail: str, *, parameter: str | None = None, pointer: str | None = None) -> NoReturn:
+    """Raise ValidationFailed for one query parameter, or one place in the body."""
+    place = {"pointer": pointer} if pointer is not None else {"parameter": parameter or ""}
+    raise errors.ValidationFailed([{**place, "detail": detail}])

@@ -1,0 +1,59 @@
+"""The application: routes, and what every request goes through."""
+
+from __future__ import annotations
+
+from service.api import (
+    answers,
+    audit_events,
+    context,
+    deletions,
+    docs,
+    health,
+    manifests,
+    me,
+    openapi,
+    problems,
+    registries,
+    repositories,
+    tags,
+    tokens,
+)
+from service.api.base import Api, Application
+from service.api.context import Services
+
+BLUEPRINTS = (
+    registries.blueprint,
+    repositories.blueprint,
+    tags.blueprint,
+    manifests.blueprint,
+    deletions.blueprint,
+    me.blueprint,
+    tokens.blueprint,
+    audit_events.blueprint,
+    health.blueprint,
+)
+
+
+def create_app(services: Services) -> Application:
+    """Make the WSGI application; raise RuntimeError when a change would go unaudited."""
+    app, document = _described()
+    app.extensions[openapi.DOCUMENT] = document
+    context.install(app, services)
+    answers.register(app)
+    problems.register(app)
+    app.register_blueprint(docs.blueprint)
+    app.require_audited()
+    return app
+
+
+def openapi_document() -> str:
+    """Write the OpenAPI document, as it is served and checked in."""
+    return _described()[1]
+
+
+def _described() -> tuple[Application, str]:
+    app = Application()
+    api = Api(app)
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+    return app, openapi.render(api.spec.to_dict())
