@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.adapters.cache import ContentCache
 from service.adapters.engine import DockerEngine
-from service.adapters.registry import build_registry
 from service.adapters.store import SqlStore
 from service.domain.audit import AuditTrail
 from service.domain.errors import RegistryUnknown
@@ -52,6 +51,8 @@ class ConfiguredRegistries:
 
     def get(self, name: str) -> Registry:
         """See the port."""
+        from service.adapters.registry import build_registry  # noqa: PLC0415 - not for tokens
+
         settings = self._settings.get(name)
         if settings is None:
             raise RegistryUnknown(f"No registry named '{name}' is configured.")

@@ -15,6 +15,25 @@ RECOVERY_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
+def recover_within(recover: Callable[[], int], seconds: float) -> None:
+    """Call ``recover``, and leave it behind after ``seconds``: it can be cut off at any point.
+
+    Whatever is left is the worker's.
+    """
+
+    def work() -> None:
+        try:
+            recover()
+        except Exception:
+            log.exception("interrupted deletions cannot be finished yet")
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        log.warning("interrupted deletions take long to finish; the worker goes on with them")
+
+
 class Worker:
     """Says that it lives, and finishes what dead processes left, until told to stop."""
 

@@ -1,0 +1,280 @@
+"""``registry-admin serve``: the processes of the service, and somebody who looks after them.
+
+    supervisor ── prepare (migrates, finishes interrupted deletions, ends)
+               ├─ api     (gunicorn, its workers)
+               └─ worker
+
+The supervisor holds the listening socket, so that a taken port is told at once and a restarted
+API loses no connection. Its children watch two pipes that only it holds open: the lifeline, which
+closes when it dies in whatever way, and the gate, which closes when the API may accept requests.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import service
+from service.settings import Settings
+
+BACKLOG = 512
+STOP_SECONDS = 15.0
+"""How long children may take to end what they are at."""
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+"""A child that has lived this long begins with a clean slate when it dies."""
+
+HOPELESS = frozenset({3, 4})
+"""Exit codes of gunicorn for an application that cannot be loaded: trying again is no use."""
+
+log = logging.getLogger(__name__)
+
+
+class CannotServe(RuntimeError):
+    """The service cannot start; says why."""
+
+
+@dataclass
+class Child:
+    """A process to keep alive: how to start it, and how it has been doing."""
+
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause: float = field(default=FIRST_PAUSE_SECONDS)
+    due_at: float = 0.0
+
+    def died(self, now: float) -> None:
+        """Note a death, and wait longer each time before the next start."""
+        steady = now - self.started_at > STEADY_SECONDS
+        self.pause = FIRST_PAUSE_SECONDS if steady else self.pause
+        self.due_at = now + self.pause
+        self.pause = min(2 * self.pause, LONGEST_PAUSE_SECONDS)
+        self.process = None
+
+
+def serve(settings: Settings, config: Path | None, *, worker: bool) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit code. Raise CannotServe."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(settings))
+        supervisor = Supervisor(stack, listener, config)
+        return supervisor.run(worker=worker)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the port; raise CannotServe."""
+    host, port = settings.address
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {settings.bind}: {error.strerror}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        taken = error.errno == errno.EADDRINUSE
+        hint = "something else listens there; set bind to another port" if taken else error.strerror
+        raise CannotServe(f"cannot listen on {settings.bind}: {hint}") from error
+    return listener
+
+
+class Supervisor:
+    """Starts the children, restarts those that die, ends them all."""
+
+    def __init__(self, stack: ExitStack, listener: socket.socket, config: Path | None) -> None:
+        """Serve on ``listener``; what is opened is closed with ``stack``."""
+        self._config = config
+        self._lifeline = _Pipe(stack)
+        self._gate = _Pipe(stack)
+        self._listener = listener
+        self._wakeup = _Wakeup(stack)
+        self._children: list[Child] = []
+
+    def run(self, *, worker: bool) -> int:
+        """Serve until a signal says to stop, or nothing can be served."""
+        gate = ("--gate", str(self._gate.reader), "--socket", str(self._listener.fileno()))
+        self._children = [Child("api", self._command("serve-api", *gate))]
+        preparing = Child("prepare", self._command("prepare"))
+        self._start(preparing)
+        self._start(self._children[0])
+        code = self._prepared(preparing)
+        if code is None:
+            self._gate.close_writer()
+            if worker:
+                self._children.append(Child("worker", self._command("worker")))
+            host, port = self._listener.getsockname()[:2]
+            log.info("serving", extra={"host": host, "port": port})
+            code = self._look_after()
+        self._stop([*self._children, preparing])
+        return code
+
+    def _command(self, *arguments: str) -> list[str]:
+        config = ["--config", str(self._config)] if self._config else []
+        lifeline = ["--lifeline", str(self._lifeline.reader)]
+        # -P: whatever folder the service is started in, its modules are not ours.
+        return [sys.executable, "-P", "-m", "service.cli", *arguments, *config, *lifeline]
+
+    def _prepared(self, preparing: Child) -> int | None:
+        """Wait for the preparation; an exit code when the service must not go on."""
+        while preparing.process is not None:
+            self._wakeup.wait(None)
+            if self._wakeup.stopping:
+                return 0
+            codes = self._reap([preparing, *self._children])
+            if codes.get("prepare") or HOPELESS & set(codes.values()):
+                return 1
+        return None
+
+    def _look_after(self) -> int:
+        while not self._wakeup.stopping:
+            now = time.monotonic()
+            for child in self._children:
+                if child.process is None and child.due_at <= now:
+                    self._start(child)
+            waiting = [child.due_at - now for child in self._children if child.process is None]
+            self._wakeup.wait(min(waiting, default=None))
+            if HOPELESS & set(self._reap(self._children).values()):
+                log.error("the API cannot be loaded")
+                return 1
+        return 0
+
+    def _start(self, child: Child) -> None:
+        child.process = subprocess.Popen(  # noqa: S603 - our own command
+            child.command,
+            stdin=subprocess.DEVNULL,
+            env=_environment(os.environ),
+            pass_fds=(self._lifeline.reader, self._gate.reader, self._listener.fileno()),
+            start_new_session=True,  # Ctrl-C is for the supervisor, which asks them politely
+        )
+        child.started_at = time.monotonic()
+        log.info("started", extra={"child": child.name, "child_pid": child.process.pid})
+
+    def _reap(self, children: Sequence[Child]) -> dict[str, int]:
+        """Collect what has died, orphans as well (as process 1 of a container we get them)."""
+        found = {}
+        for pid, code in _dead():
+            for child in children:
+                if child.process is not None and child.process.pid == pid:
+                    child.process.returncode = code
+                    found[child.name] = code
+                    self._note_death(child, code)
+        return found
+
+    def _note_death(self, child: Child, code: int) -> None:
+        child.died(time.monotonic())
+        if child.name != "prepare" and not self._wakeup.stopping:
+            extra = {"child": child.name, "exit_code": code}
+            log.error("a child died and is started again", extra=extra)
+
+    def _stop(self, children: Sequence[Child]) -> None:
+        """End the children: politely, after STOP_SECONDS or a second signal by force."""
+        self._signal(children, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        asked = self._wakeup.signals
+        while any(child.process for child in children):
+            self._wakeup.wait(min(1.0, deadline - time.monotonic()))
+            self._reap(children)
+            if time.monotonic() > deadline or self._wakeup.signals > asked:
+                self._signal(children, signal.SIGKILL)
+        log.info("stopped")
+
+    def _signal(self, children: Sequence[Child], how: signal.Signals) -> None:
+        for child in children:
+            if child.process is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(child.process.pid, how)
+
+
+class _Pipe:
+    """A pipe of which this process keeps the writing end, and never writes."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.reader, self._writer = os.pipe()
+        stack.callback(os.close, self.reader)
+        stack.callback(self.close_writer)
+
+    def close_writer(self) -> None:
+        """Let the readers know, by the end of the file."""
+        if self._writer >= 0:
+            os.close(self._writer)
+        self._writer = -1
+
+
+class _Wakeup:
+    """Waits for signals: of children that died, and of operators."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.signals = 0
+        self._reader, writer = socket.socketpair()
+        stack.enter_context(self._reader)
+        stack.enter_context(writer)
+        self._reader.settimeout(0)
+        writer.settimeout(0)
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno()))
+        for number, handler in (
+            (signal.SIGTERM, self._stop),
+            (signal.SIGINT, self._stop),
+            (signal.SIGCHLD, _ignore),
+        ):
+            stack.callback(signal.signal, number, signal.signal(number, handler))
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self._selector.register(self._reader, selectors.EVENT_READ)
+
+    @property
+    def stopping(self) -> bool:
+        """Tell whether somebody wants the service to stop."""
+        return self.signals > 0
+
+    def wait(self, seconds: float | None) -> None:
+        """Return after a signal, or after ``seconds``."""
+        self._selector.select(None if seconds is None else max(0.0, seconds))
+        with suppress(BlockingIOError):
+            self._reader.recv(4096)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self.signals += 1
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
+    """Handle what only has to wake up."""
+
+
+def _dead() -> list[tuple[int, int]]:
+    found = []
+    with suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            found.append((pid, os.waitstatus_to_exitcode(status)))
+    return found
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The children's environment: with fewer memory arenas, and this very code on the path."""
+    environment = {"MALLOC_ARENA_MAX": "2", **own}
+    root = Path(service.__file__).parents[1]
+    if (root / "pyproject.toml").is_file():  # a checkout, which may not be installed
+        paths = [str(root), *filter(None, [own.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment

@@ -1,0 +1,107 @@
+"""The API's process: gunicorn, told everything here and reading no configuration of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from service.lifeline import watch
+from service.settings import Settings
+
+GRACE_SECONDS = 10
+"""How long requests may go on after the service was asked to stop."""
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than what common reverse proxies keep a connection, lest they write into a closed one."""
+
+LINE_LIMIT = 8190
+"""Most bytes of a request line; a repository name of 255 characters takes 765 when all escaped."""
+
+FIELDS_LIMIT = 64
+FIELD_LIMIT = 8190
+"""Header fields, and the bytes of one: an identity provider's token takes some thousand."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its file safely and unlinks it
+
+
+class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """The application under gunicorn."""
+
+    def __init__(self, settings: Settings, listener: int, lifeline: int | None, gate: int) -> None:
+        """Serve on the socket ``listener`` once the pipe ``gate`` closes, while ``lifeline`` is."""
+        self._settings = settings
+        self._listener = listener
+        self._lifeline = lifeline
+        self._gate = gate
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set what gunicorn is to do."""
+        for name, value in self._options().items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:  # noqa: ANN401 - a WSGI application
+        """Build the application; called in each worker, after the fork."""
+        from service.app import create_app  # noqa: PLC0415 - the master needs none of it
+        from service.wiring import build  # noqa: PLC0415
+
+        return create_app(build(self._settings))
+
+    def _options(self) -> dict[str, object]:
+        return {
+            "bind": f"fd://{self._listener}",
+            "workers": self._settings.workers,
+            "threads": self._settings.threads,
+            "worker_class": "gthread",
+            "worker_tmp_dir": str(self._writable_folder()),
+            "graceful_timeout": GRACE_SECONDS,
+            "keepalive": KEEP_ALIVE_SECONDS,
+            "limit_request_line": LINE_LIMIT,
+            "limit_request_fields": FIELDS_LIMIT,
+            "limit_request_field_size": FIELD_LIMIT,
+            "forwarded_allow_ips": ",".join(self._settings.trusted_proxies),
+            "control_socket_disable": True,
+            "proc_name": "registry-admin",
+            "logger_class": JsonLogger,
+            "loglevel": self._settings.log_level,
+            "post_worker_init": partial(_begin, self._lifeline, self._gate),
+        }
+
+    def _writable_folder(self) -> Path:
+        """Where the workers' heartbeat files go: memory, or our own place where that is closed."""
+        if os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+            return SHARED_MEMORY
+        return self._settings.data_dir
+
+
+class JsonLogger(Logger):  # type: ignore[misc] # gunicorn has no types
+    """Hands everything to the root logger, as all the rest does."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401 - gunicorn's configuration
+        """Take away gunicorn's own handlers; what it tells of each start is for debugging."""
+        self.loglevel = logging.DEBUG if cfg.loglevel == "debug" else logging.WARNING
+        for logger in (self.error_log, self.access_log):
+            logger.handlers = []
+            logger.propagate = True
+            logger.setLevel(self.loglevel)
+
+
+def _begin(lifeline: int | None, gate: int, worker: Any) -> None:  # noqa: ANN401 - gunicorn's
+    """Run in a worker that is built: watch the lifeline, wait for the gate."""
+    if lifeline is not None:
+        watch(lifeline, partial(_end_master, worker.ppid))
+    while not select.select([gate], [], [], 1.0)[0]:
+        worker.notify()  # waiting is no hanging
+
+
+def _end_master(master: int) -> None:
+    if os.getppid() == master:
+        os.kill(master, signal.SIGTERM)
