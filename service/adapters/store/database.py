@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -113,8 +112,6 @@ def _engine(url: URL, **pool: Any) -> Engine:  # noqa: ANN401 - options of creat
 
 
 def _sqlite(url: URL, pool: dict[str, Any]) -> Engine:
-    if url.database:
-        Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_engine(
         url,
         connect_args={"timeout": SQLITE_WAIT_SECONDS, "check_same_thread": False},

@@ -24,6 +24,8 @@ class DatabaseTooNew(RuntimeError):
 def migrate(url: str, locks: Locks) -> None:
     """Create or upgrade the tables; raise DatabaseTooNew, RepositoryBusy or StoreUnavailable."""
     engine = dedicated(url)
+    if engine.dialect.name == "sqlite":
+        Path(str(engine.url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with answering():
         if not _is_newest(engine):
             with locks.hold(LOCK, WAIT_SECONDS):
