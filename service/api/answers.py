@@ -66,7 +66,6 @@ def _record(status: int) -> None:
         requests.path(),
         status,
         extra={
-            "request_id": requests.request_id(),
             "actor": auth.actor(),
             "method": request.method,
             "route": route,

@@ -30,14 +30,20 @@ def identify() -> Caller:
     match = BEARER.fullmatch(sent)
     if match is None:
         raise TokenRefused(f"The header Authorization holds no bearer token. {HOW}")
-    g.caller = _valid(_find(match[1])).caller
-    return caller()
+    token = _valid(_find(match[1]))
+    g.caller, g.token_id = token.caller, token.id
+    return token.caller
 
 
 def caller() -> Caller:
     """Give the caller of the current request, once identified."""
     found: Caller = g.caller
     return found
+
+
+def uses(token_id: str) -> bool:
+    """Tell whether the current request was made with this token."""
+    return bool(g.token_id == token_id)
 
 
 def actor() -> str | None:

@@ -28,6 +28,7 @@ from service.api.fields import Names
 from service.api.openapi import Media, Operation
 from service.domain.audit import Change
 from service.domain.errors import ValidationFailed
+from service.domain.reference import Digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -199,6 +200,7 @@ class Application(Flask):
         """Answer OPTIONS: the methods, and nothing else."""
         response = super().make_default_options_response()
         response.status_code = 204
+        del response.headers["Content-Type"]
         return response
 
     def _require_audited(self, rule: str, methods: Iterable[str], view: object) -> None:
@@ -237,8 +239,14 @@ class Api(flask_smorest.Api):
         self.ma_plugin.converter.add_parameter_attribute_function(_comma_separated)
         openapi.add_components(self.spec)
 
-    def _register_error_handlers(self) -> None:
-        """Leave errors to the problems module."""
+    def _nothing(self) -> None:
+        """Do without what flask-smorest would add."""
+
+    # Errors are the problems module's, and its stock components would go unused.
+    _register_error_handlers = _nothing
+    _register_responses = _nothing
+    _register_etag_headers = _nothing
+    _register_pagination_header = _nothing
 
 
 def _comma_separated(_converter: object, field: object, **_: object) -> dict[str, object]:
@@ -276,22 +284,20 @@ class Blueprint(flask_smorest.Blueprint):
         says: Operation,
         action: str,
         options: type[Schema] = NoOptions,
-        parsers: Mapping[str, guard.Parse] | None = None,
     ) -> Callable[[Function], Function]:
         """Register a view that changes something, under an audit record of ``action``.
 
         It is called with the Change, the options, where there are any (members of the body of POST
-        and PUT, query parameters of DELETE), and with the names in ``path``. ``parsers`` replace
-        those of :data:`guard.PARSERS`.
+        and PUT, query parameters of DELETE), and with the names in ``path``.
         """
-        parse = {**guard.PARSERS, **(parsers or {})}
+        parsers = {**guard.PARSERS, **({"reference": Digest.parse} if says.by_digest else {})}
         in_body = says.method in WITH_BODY
 
         def register(function: Function) -> Function:
             view = _noting(_answering(self, function, says))
             view = self._with_body(view, options) if in_body else _bodiless(view)
             view = self._with_query(view, NoOptions if in_body else options)
-            self._add(path, guard.audited(view, says.scope or "", action, parse), says)
+            self._add(path, guard.audited(view, says.scope or "", action, parsers), says)
             return function
 
         return register

@@ -55,6 +55,12 @@ class TokenRefused(Unauthenticated):
     """A token was sent, and it is unknown, expired or revoked."""
 
 
+class TokenInUse(RegistryAdminError):
+    """A token cannot revoke itself: nobody is locked out by a slip."""
+
+    code = "token-in-use"
+
+
 class ExpiryPassed(RegistryAdminError):
     """The token would have expired already."""
 

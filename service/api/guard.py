@@ -137,13 +137,12 @@ def _begin(action: str, names: Names) -> Change:
 
 
 def target(names: Names) -> str | None:
-    """Name what a path is about, such as ``team/app:1.2``."""
+    """Name what a path is about: ``team/app:1.2``, ``team/app@sha256:...``, or an id."""
     repository, tag = names.get("repository"), names.get("tag")
     reference = names.get("reference") or names.get("digest")
     if repository is not None and (tag or reference):
         return f"{repository}:{tag}" if tag else f"{repository}@{reference}"
-    stored = [name for name in names if name.endswith("_id")]
-    return repository or "".join(f"{n.removesuffix('_id')}s/{names[n]}" for n in stored) or None
+    return repository or names.get("deletion_id") or names.get("token_id")
 
 
 def _bounded(text: str | None) -> str | None:

@@ -85,7 +85,7 @@ def _dump(health: Health) -> dict[str, object]:
     Operation(
         "getMetrics",
         "metrics:read",
-        Media({"text/plain": {"type": "string"}}),
+        Media({"text/plain": {"schema": {"type": "string"}}}),
         says="Prometheus' text format.",
     ),
 )
@@ -101,7 +101,7 @@ def get_metrics() -> Response:
     Operation(
         "getOpenapi",
         PUBLIC,
-        Media({"application/json": {"type": "object"}}),
+        Media({"application/json": {"schema": {"type": "object"}}}),
         says="This document.",
     ),
 )

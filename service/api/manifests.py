@@ -44,6 +44,11 @@ IMAGE = "application/vnd.oci.image.manifest.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 
+RAW: dict[str, dict[str, object]] = {
+    kind: {"schema": {"type": "object"}} if kind.endswith("+json") else {}
+    for kind in content.ACCEPTED
+}
+
 UNKNOWN: tuple[type[errors.RegistryAdminError], ...] = (
     errors.RepositoryUnknown,
     errors.ManifestUnknown,
@@ -154,7 +159,7 @@ def get_manifest(
     Operation(
         "getRawManifest",
         READ,
-        Media({kind: {"type": "object"} for kind in content.ACCEPTED}),
+        Media(RAW),
         says="The exact bytes, in their own media type.",
         problems=(*UPSTREAM, *UNKNOWN, errors.TagUnknown),
         headers=("ETag", "Docker-Content-Digest"),
@@ -167,7 +172,7 @@ def get_raw_manifest(
     """Get a manifest's exact bytes."""
     raw = context.reader(registry).raw(repository, reference)
     headers = {**etag(raw.digest), "Docker-Content-Digest": raw.digest}
-    return unchanged(raw.digest) or Response(
+    return unchanged(raw.digest, headers) or Response(
         raw.body, headers=headers, content_type=_content_type(raw)
     )
 
@@ -238,15 +243,15 @@ def _referrer_key(referrer: Referrer) -> str:
             errors.ManifestTagged,
             errors.ManifestInIndex,
         ),
+        by_digest=True,
     ),
     action="manifest.delete",
     options=RemoveManifestOptions,
-    parsers={"reference": Digest.parse},
 )
 def delete_manifest(
     change: Change, options: Options, registry: Registry, repository: Repository, reference: Digest
 ) -> dict[str, object]:
-    """Remove a manifest and every tag on it; the reference must be a digest.
+    """Remove a manifest and every tag on it.
 
     One with tags needs their names in `tags`, or `force`; so does a child of a tagged index. It
     can be restored until garbage is collected.

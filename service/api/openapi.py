@@ -51,7 +51,7 @@ UPSTREAM: tuple[Kind, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An answer that is no JSON of ours: JSON Schemas by media type."""
+    """An answer that is no JSON of ours: by media type what OpenAPI says of it."""
 
     types: Mapping[str, Mapping[str, Any]]
 
@@ -77,7 +77,11 @@ class Operation:
     also: Mapping[int, str] | None = None
     headers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    by_digest: bool = False
+    """Whether its ``reference`` must be a digest."""
 
+
+SECTIONS = ("openapi", "info", "servers", "tags", "paths", "components")
 
 DOCUMENT = "openapi-document"
 """Where an application keeps its document."""
@@ -140,19 +144,18 @@ _HEADERS: Mapping[str, Document] = {
     },
 }
 
-_ENTITY_TAG = f'(?:W/)?"{fields.DIGEST}"'
 _PARAMETERS: Mapping[str, Document] = {
     "If-Match": {
         "in": "header",
         "name": "If-Match",
         "description": "Change the tag only while it is on this digest (its `ETag`).",
-        "schema": {"type": "string", "pattern": fields.whole(rf"\*|{_ENTITY_TAG}")},
+        "schema": {"type": "string"},
     },
     "If-None-Match": {
         "in": "header",
         "name": "If-None-Match",
         "description": "Answer 304 without a body while the digest (its `ETag`) is this one.",
-        "schema": {"type": "string", "pattern": fields.whole(rf"\*|{_ENTITY_TAG}")},
+        "schema": {"type": "string"},
     },
 }
 
@@ -238,7 +241,8 @@ def add_components(spec: Any) -> None:  # noqa: ANN401 - apispec's own
 
 def render(document: Mapping[str, Any]) -> str:
     """Write the document; the same each time."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    ordered = {name: document[name] for name in SECTIONS}
+    return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
 
 
 def template(rule: str) -> str:
@@ -303,6 +307,9 @@ def _add_request(doc: Document, says: Operation, spec: Any) -> None:  # noqa: AN
         if key not in spec.components.parameters:
             spec.components.parameter(key, "header", _PARAMETERS[name])
         doc.setdefault("parameters", []).append(key)
+    if says.by_digest:
+        by_digest = {**_path_parameter("digest"), "name": "reference"}
+        doc.setdefault("parameters", []).append(by_digest)
     for content in doc.get("requestBody", {}).get("content", {}).values():
         content["example"] = example(content["schema"])
 
@@ -310,7 +317,7 @@ def _add_request(doc: Document, says: Operation, spec: Any) -> None:  # noqa: AN
 def _successes(responses: Mapping[Any, Document], says: Operation) -> Document:
     first = responses.get(says.status, {"description": says.says})
     if isinstance(says.answer, Media):
-        first["content"] = {kind: {"schema": dict(s)} for kind, s in says.answer.types.items()}
+        first["content"] = {kind: dict(content) for kind, content in says.answer.types.items()}
     elif says.answer is not None:
         first["content"]["application/json"]["example"] = example(says.answer)
     others = {

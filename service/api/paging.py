@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from flask import request
+from marshmallow import fields as ma_fields
 
 from service.api import requests
 from service.api.base import Answer, Schema
@@ -42,12 +43,17 @@ class PageOptions(Schema):
 class Page(Answer):
     """A page of a list."""
 
+    class Meta(Answer.Meta):
+        fields = ("items", "next")
+
+    items = ma_fields.List(ma_fields.Raw(), metadata={"description": "In order."})
     next = text("Path and query of the next page; null on the last one.", None, nullable=True)
 
 
 def page_of(item: type[Answer], name: str) -> type[Page]:
     """Make the answer that holds a page of ``item``."""
-    return type(name, (Page,), {"items": listing(item, "In order."), "__doc__": Page.__doc__})
+    made = {"items": listing(item, "In order."), "Meta": Page.Meta, "__doc__": Page.__doc__}
+    return type(name, (Page,), made)
 
 
 def page(find: Find[Item], options: Options, key: Callable[[Item], str]) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flask import Response, request
 
@@ -12,8 +12,9 @@ from service.domain.errors import ManifestUnknown
 from service.domain.reference import Digest
 
 ANY = "*"
+NOTHING = "an empty list"
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
+_TAGS = re.compile(rf"(?:{_TAG})?(?:[ \t]*,[ \t]*(?:{_TAG})?)*")  # empty elements are allowed
 
 
 def etag(digest: str | None) -> dict[str, str]:
@@ -21,31 +22,32 @@ def etag(digest: str | None) -> dict[str, str]:
     return {"ETag": f'"{digest}"'} if digest else {}
 
 
-def unchanged(digest: str | None) -> Response | None:
+def unchanged(digest: str | None, headers: Mapping[str, str]) -> Response | None:
     """Answer 304 when If-None-Match names ``digest``, else None; raise MalformedHeader."""
     sent = _entity_tags("If-None-Match")
     if digest is None or not sent:
         return None
     known = {tag.removeprefix("W/").strip('"') for tag in sent}  # weak comparison
-    if known & {ANY, digest}:
-        return Response(status=304, headers=etag(digest))
-    return None
+    return Response(status=304, headers=headers) if known & {ANY, digest} else None
 
 
 def expected(current: Callable[[], Digest]) -> str | None:
     """Give the digest a tag must be on by If-Match, ``*`` for any, None for no condition.
 
-    ``current`` asks for the present digest, and is asked when the header has a choice of
-    several. What cannot match, such as a weak tag, is given as it was sent. Raise MalformedHeader.
+    ``current`` asks for the present digest; it is asked when the header names several. For what
+    cannot match, such as a weak tag, the header itself is given. Raise MalformedHeader.
     """
+    if "If-None-Match" in request.headers:
+        # To ignore a condition on a change would be to break it.
+        raise MalformedHeader("If-None-Match", "A change takes If-Match alone. Nothing changed.")
     sent = _entity_tags("If-Match")
-    if not sent:
+    if sent is None:
         return None
     strong = [tag.strip('"') for tag in sent if not tag.startswith("W/")]
     if len(strong) > 1:
         present = _asked(current)
         return present if present in strong else strong[0]
-    return strong[0] if strong else sent[0]
+    return strong[0] if strong else request.headers["If-Match"] or NOTHING
 
 
 def _asked(current: Callable[[], Digest]) -> Digest | None:
@@ -55,10 +57,10 @@ def _asked(current: Callable[[], Digest]) -> Digest | None:
         return None
 
 
-def _entity_tags(header: str) -> list[str]:
+def _entity_tags(header: str) -> list[str] | None:
     value = request.headers.get(header)
     if value is None:
-        return []
+        return None
     text = value.strip(" \t")
     if text == ANY:
         return [ANY]

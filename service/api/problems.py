@@ -55,6 +55,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = {
     errors.NotRestorable: Row(409, "Not restorable"),
     errors.ManifestRefused: Row(409, "Manifest refused"),
     errors.RepositoryBusy: Row(409, "Repository busy"),
+    refusals.TokenInUse: Row(409, "Token in use"),
     refusals.ExpiryPassed: Row(409, "Expiry passed"),
     errors.BlobsCollected: Row(410, "Blobs collected"),
     errors.DigestMismatch: Row(412, "Digest mismatch"),

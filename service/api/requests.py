@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from flask import g, request
 
+from service import log
 from service.api import context
 from service.domain.identity import new_id
 
@@ -21,6 +22,7 @@ def request_id() -> str:
     if "request_id" not in g:
         sent = request.headers.get("X-Request-Id", "")
         g.request_id = sent if REQUEST_ID.fullmatch(sent) else new_id()
+        log.REQUEST_ID.set(g.request_id)
     return str(g.request_id)
 
 

@@ -193,7 +193,8 @@ def get_tag(
 ) -> Response | tuple[TagDetail, dict[str, str]]:
     """Get a tag."""
     detail = context.reader(registry).tag(repository, tag)
-    return unchanged(detail.digest) or (detail, etag(detail.digest))
+    headers = etag(detail.digest)
+    return unchanged(detail.digest, headers) or (detail, headers)
 
 
 @blueprint.change(

@@ -10,7 +10,7 @@ from marshmallow.validate import Length
 
 from service.api import auth, context, requests
 from service.api.base import Blueprint, Schema
-from service.api.errors import ExpiryPassed
+from service.api.errors import ExpiryPassed, TokenInUse
 from service.api.fields import (
     ID,
     ID_EXAMPLE,
@@ -176,13 +176,18 @@ def create_token(change: Change, options: Options) -> tuple[dict[str, object], i
         method="DELETE",
         status=204,
         says="The token is no longer accepted, in any process.",
-        problems=(TokenUnknown,),
+        problems=(TokenUnknown, TokenInUse),
     ),
     action="token.revoke",
 )
 def delete_token(change: Change, token_id: str) -> Response:
-    """Revoke a token."""
+    """Revoke a token, but not the one that is used to ask for it."""
     change.details["name"] = _find(token_id).caller.name
+    if auth.uses(token_id):
+        raise TokenInUse(
+            "A token cannot revoke itself. Nothing was changed. Use another one, or: "
+            f"registry-admin token revoke {token_id}"
+        )
     context.services().store.tokens.revoke(change, token_id)
     return Response(status=204)
 

@@ -21,13 +21,15 @@
     │   ├── ManifestRefused     the registry would not accept the manifest
     │   ├── RepositoryBusy
     │   ├── JobNotCancellable  JobAlreadyActive  IdempotencyKeyReused
-    │   └── ContainerNameTaken  ContainerStartFailed
+    │   ├── ContainerNameTaken  ContainerStartFailed
+    │   └── NotCollectable  DeleteUntaggedUnsafe  CacheShared  GcAlreadyActive
     ├── UpstreamFailed          registry or engine did not do its part
     │   ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
     │   ├── RegistryTimeout  RegistryAnswerInvalid  RegistryRateLimited
     │   ├── CatalogUnsupported
     │   └── EngineUnreachable
-    └── StoreUnavailable        the service's own database does not answer
+    ├── StoreUnavailable        the service's own database does not answer
+    └── CollectionFailed        the registry is as it was, but for what was collected
 
 ``str(error)`` is one sentence or two for an operator: what happened, what was left
 untouched, what to do. It never holds a credential or an upstream body verbatim.
@@ -112,8 +114,12 @@ class ValidationFailed(InvalidInput):
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         """Keep ``errors``: each has ``detail`` and ``pointer`` (body) or ``parameter``."""
-        detail = "; ".join(error["detail"] for error in errors[:3])
+        detail = "; ".join(f"{_place(error)}: {error['detail']}" for error in errors[:3])
         super().__init__(detail, {"errors": [dict(error) for error in errors]})
+
+
+def _place(error: Mapping[str, str]) -> str:
+    return shown(error.get("parameter") or error.get("pointer") or "body")
 
 
 class Unknown(RegistryAdminError):
@@ -295,6 +301,35 @@ class ContainerStartFailed(Conflict):
     code = "container-start-failed"
 
 
+class NotCollectable(Conflict):
+    """The registry's container cannot be collected, or not in that mode."""
+
+    code = "registry-not-collectable"
+
+
+class DeleteUntaggedUnsafe(Conflict):
+    """The registry's version removes the children of tagged indexes; member ``repositories``."""
+
+    code = "delete-untagged-unsafe"
+
+
+class CacheShared(Conflict):
+    """The registry caches what it knows of blobs in Redis, and we are not told where."""
+
+    code = "registry-cache-shared"
+
+
+class GcAlreadyActive(Conflict):
+    """A collection of the registry is queued or runs; member ``job``."""
+
+    code = "gc-already-active"
+
+    @property
+    def retry_after(self) -> int | None:
+        """A collection takes from seconds to hours; half a minute is a polite guess."""
+        return 30
+
+
 class UpstreamFailed(RegistryAdminError):
     """The registry or the engine did not do its part."""
 
@@ -356,3 +391,9 @@ class StoreUnavailable(RegistryAdminError):
     def retry_after(self) -> int | None:
         """A database that restarts is back within seconds."""
         return 5
+
+
+class CollectionFailed(RegistryAdminError):
+    """A collection did not come to its end; the detail says how the registry was left."""
+
+    code = "collection-failed"
