@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,21 +188,24 @@ class Supervisor:
 
     def _stop(self, children: Sequence[Child]) -> None:
         """End the children: politely, after STOP_SECONDS or a second signal by force."""
-        self._signal(children, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
         asked = self._wakeup.signals
+        _signal(children, os.kill, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
         while any(child.process for child in children):
             self._wakeup.wait(min(1.0, deadline - time.monotonic()))
             self._reap(children)
             if time.monotonic() > deadline or self._wakeup.signals > asked:
-                self._signal(children, signal.SIGKILL)
+                _signal(children, os.killpg, signal.SIGKILL)  # with all that they started
         log.info("stopped")
 
-    def _signal(self, children: Sequence[Child], how: signal.Signals) -> None:
-        for child in children:
-            if child.process is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(child.process.pid, how)
+
+def _signal(
+    children: Sequence[Child], send: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    for child in children:
+        if child.process is not None:
+            with suppress(ProcessLookupError):
+                send(child.process.pid, number)
 
 
 class _Pipe:

@@ -98,7 +98,7 @@ def _begin(lifeline: int | None, gate: int, worker: Any) -> None:  # noqa: ANN40
     """Run in a worker that is built: watch the lifeline, wait for the gate."""
     if lifeline is not None:
         watch(lifeline, partial(_end_master, worker.ppid))
-    while not select.select([gate], [], [], 1.0)[0]:
+    while worker.alive and not select.select([gate], [], [], 0.5)[0]:
         worker.notify()  # waiting is no hanging
 
 
