@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -12,6 +12,30 @@ from service.domain.audit import Change
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Cancelled(Exception):
+    """Raised by a job, or for it, to end as ``cancelled``; ``result`` tells what it had done."""
+
+    def __init__(self, result: Mapping[str, Any] | None = None) -> None:
+        """Keep what was done."""
+        super().__init__("The job was cancelled.")
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """What all jobs of one kind have in common.
+
+    ``scope`` is what starting or cancelling one takes. With ``single`` no second one is accepted
+    while one for the same ``exclusive`` thing is queued or runs. ``bulk`` ones are many and long:
+    only a few of them run at once.
+    """
+
+    name: str
+    scope: str
+    single: bool = False
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +159,32 @@ class JobContext(Protocol):
 
     def beyond_return(self) -> None:
         """Say that from here on the job cannot be cancelled; raise Cancelled if it already was."""
+
+    def compensate(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Store, before things are touched, what puts them back: a compensator's name, its data.
+
+        It is called if the job dies for good or ends without saying that all is settled. The same
+        kind again replaces the data.
+        """
+
+    def settled(self, *kinds: str) -> None:
+        """Say that things are as they were: nothing of ``kinds`` is left to undo, or at all."""
+
+
+Runner = Callable[[JobContext], Mapping[str, Any]]
+"""Does a job and returns its result (JSON). It may be run again after a crash, from the start."""
+
+Tell = Callable[[LogLevel, str], None]
+"""Writes a line of a job's log."""
+
+Compensator = Callable[[Job, Mapping[str, Any], Tell], None]
+"""Puts things back from the data a job left. May be called any number of times, and may raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A kind of job with what does it, and the compensators that its jobs name."""
+
+    kind: JobKind
+    run: Runner
+    compensators: Mapping[str, Compensator] = field(default_factory=dict)
