@@ -76,9 +76,3 @@ class NotReady(RegistryAdminError):
     def retry_after(self) -> int | None:
         """Its parts are asked anew every few seconds."""
         return 5
-
-
-class InternalError(RegistryAdminError):
-    """The service made a mistake; its log has the request's id and the cause."""
-
-    code = "internal-error"

@@ -330,7 +330,7 @@ def _successes(responses: Mapping[Any, Document], says: Operation) -> Document:
 
 def possible_problems(says: Operation) -> list[Kind]:
     """List every class of problem that an operation can answer, by status and code."""
-    kinds = {errors.ValidationFailed, refusals.InternalError, *says.problems}
+    kinds = {errors.ValidationFailed, errors.InternalError, *says.problems}
     for name in path_names(says.path):
         kinds |= {refusals.NotFound, *_NAMED.get(name, ())}
     if says.scope != PUBLIC:

@@ -1,78 +1,37 @@
-"""The only map from errors to RFC 9457 problem documents."""
+"""Answers every error with a problem document: those of the rules, and those of requests alone."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from service.api import errors as refusals
 from service.api import requests
-from service.domain import errors
+from service.domain import errors, problem
+from service.domain.problem import Row
 
 CONTENT_TYPE = "application/problem+json"
-PAGES = "/docs/problems/"
+PAGES = problem.PAGES
 SERVER_ERROR = 500
 
 log = logging.getLogger(__name__)
 
-
-class Row(NamedTuple):
-    """How an error is answered."""
-
-    status: int
-    title: str
-
-
-TABLE: dict[type[errors.RegistryAdminError], Row] = {
+TABLE: dict[type[errors.RegistryAdminError], Row] = problem.TABLE | {
     refusals.BadRequest: Row(400, "Bad request"),
     refusals.MalformedBody: Row(400, "Malformed body"),
     refusals.MalformedHeader: Row(400, "Malformed header"),
-    errors.InvalidRepositoryName: Row(400, "Invalid repository name"),
-    errors.InvalidTag: Row(400, "Invalid tag"),
-    errors.InvalidDigest: Row(400, "Invalid digest"),
-    errors.Unauthenticated: Row(401, "Unauthenticated"),
-    errors.InsufficientScope: Row(403, "Insufficient scope"),
     refusals.NotFound: Row(404, "Not found"),
-    errors.RegistryUnknown: Row(404, "Registry unknown"),
-    errors.RepositoryUnknown: Row(404, "Repository unknown"),
-    errors.TagUnknown: Row(404, "Tag unknown"),
-    errors.ManifestUnknown: Row(404, "Manifest unknown"),
-    errors.BlobUnknown: Row(404, "Blob unknown"),
-    errors.DeletionUnknown: Row(404, "Deletion unknown"),
-    errors.TokenUnknown: Row(404, "Token unknown"),
     refusals.MethodNotAllowed: Row(405, "Method not allowed"),
-    errors.DeletionDisabled: Row(409, "Deletion disabled"),
-    errors.RegistryReadOnly: Row(409, "Registry read-only"),
-    errors.ManifestTagged: Row(409, "Manifest tagged"),
-    errors.ManifestInIndex: Row(409, "Manifest in index"),
-    errors.TagExists: Row(409, "Tag exists"),
-    errors.NotRestorable: Row(409, "Not restorable"),
-    errors.ManifestRefused: Row(409, "Manifest refused"),
-    errors.RepositoryBusy: Row(409, "Repository busy"),
     refusals.TokenInUse: Row(409, "Token in use"),
     refusals.ExpiryPassed: Row(409, "Expiry passed"),
-    errors.BlobsCollected: Row(410, "Blobs collected"),
-    errors.DigestMismatch: Row(412, "Digest mismatch"),
     refusals.ContentTooLarge: Row(413, "Content too large"),
     refusals.UnsupportedMediaType: Row(415, "Unsupported media type"),
-    errors.ValidationFailed: Row(422, "Validation failed"),
-    refusals.InternalError: Row(500, "Internal error"),
-    errors.RegistryUnreachable: Row(502, "Registry unreachable"),
-    errors.RegistryTlsUntrusted: Row(502, "Registry TLS untrusted"),
-    errors.RegistryUnauthorized: Row(502, "Registry unauthorized"),
-    errors.RegistryAnswerInvalid: Row(502, "Registry answer invalid"),
-    errors.RegistryRateLimited: Row(502, "Registry rate limited"),
-    errors.CatalogUnsupported: Row(502, "Catalog unsupported"),
-    errors.EngineUnreachable: Row(502, "Engine unreachable"),
-    errors.StoreUnavailable: Row(503, "Store unavailable"),
     refusals.NotReady: Row(503, "Not ready"),
-    errors.RegistryTimeout: Row(504, "Registry timeout"),
 }
 
 _OF_STATUS: dict[int, tuple[type[errors.RegistryAdminError], str]] = {
@@ -85,10 +44,7 @@ _OF_STATUS: dict[int, tuple[type[errors.RegistryAdminError], str]] = {
 
 def row_of(kind: type[errors.RegistryAdminError]) -> Row:
     """Tell how errors of a class are answered: by the nearest class in the table."""
-    for ancestor in inspect.getmro(kind):
-        if ancestor in TABLE:
-            return TABLE[ancestor]
-    return TABLE[refusals.InternalError]
+    return problem.row_of(kind, TABLE)
 
 
 def code_of(error: Exception) -> str:
@@ -105,7 +61,7 @@ def as_known(error: Exception) -> errors.RegistryAdminError:
             error.code, (refusals.BadRequest, "The request is not well-formed.")
         )
         return kind(detail)
-    return refusals.InternalError(
+    return errors.InternalError(
         f"The service made a mistake; its log tells more under {requests.request_id()}."
     )
 
@@ -124,16 +80,7 @@ def answer(error: Exception) -> Response:
 def document(error: errors.RegistryAdminError) -> dict[str, Any]:
     """Give the members of a problem document."""
     row = row_of(type(error))
-    return {
-        "type": PAGES + error.code,
-        "title": row.title,
-        "status": row.status,
-        "detail": error.detail,
-        "instance": requests.path(),
-        "code": error.code,
-        "request_id": requests.request_id(),
-        **error.members,
-    }
+    return problem.document(error, row, requests.path(), requests.request_id())
 
 
 def _headers(error: Exception, known: errors.RegistryAdminError) -> Iterator[tuple[str, str]]:

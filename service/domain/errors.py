@@ -397,3 +397,15 @@ class CollectionFailed(RegistryAdminError):
     """A collection did not come to its end; the detail says how the registry was left."""
 
     code = "collection-failed"
+
+
+class JobDied(RegistryAdminError):
+    """The worker died in the middle of the job, too often to try again."""
+
+    code = "job-died"
+
+
+class InternalError(RegistryAdminError):
+    """The service made a mistake; its log has the request's id and the cause."""
+
+    code = "internal-error"
