@@ -20,7 +20,9 @@ def leaves(kind: Kind) -> Iterator[Kind]:
         yield from leaves(one)
 
 
-@pytest.mark.parametrize("kind", leaves(errors.RegistryAdminError), ids=lambda kind: kind.code)
+@pytest.mark.parametrize(
+    "kind", list(leaves(errors.RegistryAdminError)), ids=lambda kind: kind.code
+)
 def test_each_error_has_a_row_of_its_own(kind: Kind) -> None:
     assert kind in TABLE
 
