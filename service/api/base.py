@@ -67,6 +67,9 @@ class NoOptions(Schema):
     """No query parameters."""
 
 
+_NO_OPTIONS = NoOptions()
+
+
 class AnythingConverter(BaseConverter):
     """A part of a path with whatever in it: names are parsed later, so that 401 and 403 come first.
 
@@ -303,16 +306,15 @@ class Blueprint(flask_smorest.Blueprint):
         return register
 
     def _with_body(self, view: guard.View, options: type[Schema]) -> guard.View:
-        required = any(field.required for field in options().fields.values())
-        parsing: guard.View = self.arguments(
-            options, required=required or bool(options.json_schema)
-        )(view)
+        schema = options()
+        required = bool(schema.json_schema) or any(f.required for f in schema.fields.values())
+        parsing: guard.View = self.arguments(schema, required=required)(view)
         return parsing
 
     def _with_query(self, view: guard.View, query: type[Schema]) -> guard.View:
         if query is NoOptions:
             return _optionless(view)
-        parsing: guard.View = self.arguments(query, location="query")(view)
+        parsing: guard.View = self.arguments(query(), location="query")(view)
         return parsing
 
     def _add(self, path: str, view: guard.View, says: Operation) -> None:
@@ -351,7 +353,7 @@ def _note_dry_run(change: Change, *options: Mapping[str, object]) -> None:
 
 
 def _refuse_options(*_: object) -> None:
-    PARSER.parse(NoOptions, location="query")
+    PARSER.parse(_NO_OPTIONS, location="query")
 
 
 def _refuse_body(*_: object) -> None:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
+from service.api import context
 from service.api.base import Application
 from service.api.context import Services
 from service.app import create_app
@@ -24,6 +26,7 @@ from service.domain.ports import AuditQuery
 from service.settings import Settings
 from tests.fakes import Behaviour, FakeRegistry
 from tests.fakes_store import FakeStore
+from tests.unit.api.conformance import require_conforming
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ADMIN = "radm_admin"
@@ -65,7 +68,7 @@ class FakeRegistries:
         return self.versions.get(name)
 
 
-def settings(**changed: Any) -> Settings:
+def settings(**changed: object) -> Settings:
     """Settings of which the application reads next to nothing."""
     plain: dict[str, Any] = {
         "bind": "127.0.0.1:0",
@@ -84,10 +87,42 @@ def settings(**changed: Any) -> Settings:
     return Settings(**{**plain, **changed})
 
 
+@cache
+def _shared() -> list[Application]:
+    return []
+
+
+def application(services: Services) -> Application:
+    """The one application of the run, since making it describes it, with other services."""
+    if not _shared():
+        _shared().append(create_app(services))
+    context.install(_shared()[0], services)
+    return _shared()[0]
+
+
+class Reply:
+    """An answer, read."""
+
+    def __init__(self, response: TestResponse) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.data = response.data
+        self.text = response.get_data(as_text=True)
+        self.mimetype = response.mimetype
+        self.json: Any = response.get_json(silent=True)
+
+    @property
+    def problem(self) -> tuple[int, str]:
+        """Status and code of the problem that it is."""
+        assert self.mimetype == "application/problem+json", self.text
+        assert self.json["status"] == self.status
+        return self.status, self.json["code"]
+
+
 class Bed:
     """An application with everything behind it, and ways to ask it."""
 
-    def __init__(self, **changed: Any) -> None:
+    def __init__(self, **changed: object) -> None:
         self.clock = ManualClock()
         self.store = FakeStore(self.clock)
         self.registry = FakeRegistry()
@@ -97,7 +132,7 @@ class Bed:
         self.client = self.app.test_client()
         self.token("admin", secret=ADMIN, name="root")
 
-    def create(self, **changed: Any) -> Application:
+    def create(self, **changed: object) -> Application:
         readiness = Readiness(
             self.store, self.store.workers, self.registries, {"local": lambda: "up"}, self.clock
         )
@@ -110,10 +145,14 @@ class Bed:
             settings=settings(**changed),
             started_at=NOW,
         )
-        return create_app(services)
+        return application(services)
 
     def token(
-        self, *scopes: str, secret: str | None = None, name: str = "someone", **limits: Any
+        self,
+        *scopes: str,
+        secret: str | None = None,
+        name: str = "someone",
+        **limits: Any,  # noqa: ANN401 - the fields of Caller
     ) -> str:
         """Store a token and give its secret."""
         chosen = secret or f"radm_{new_id()}"
@@ -129,16 +168,23 @@ class Bed:
         method: str = "GET",
         *,
         token: str | None = ADMIN,
-        body: Any = None,
+        body: object = None,
         headers: Mapping[str, str] | None = None,
-        **options: Any,
-    ) -> TestResponse:
-        """Send a request; a body that is no bytes goes as JSON."""
+        **options: Any,  # noqa: ANN401 - what werkzeug's client takes
+    ) -> Reply:
+        """Send a request; a body that is no bytes goes as JSON.
+
+        Whatever is answered must be what the document promises.
+        """
         sent = {"Authorization": f"Bearer {token}"} if token else {}
         if body is not None:
             packed = body if isinstance(body, bytes) else json.dumps(body).encode()
             options = {"content_type": "application/json", "data": packed, **options}
-        return self.client.open(path, method=method, headers={**sent, **(headers or {})}, **options)
+        answer = self.client.open(
+            path, method=method, headers={**sent, **(headers or {})}, **options
+        )
+        require_conforming(answer)
+        return Reply(answer)
 
     def events(self) -> list[AuditEvent]:
         """What stands in the trail of what was asked over HTTP, oldest first."""
