@@ -40,6 +40,8 @@ class Creation:
     name: str
     body: Mapping[str, Any]
     networks: tuple[NetworkAttachment, ...] = ()
+    platform: str | None = None
+    """``os/architecture[/variant]`` where the image is one for several platforms."""
 
 
 class Engine(Protocol):

@@ -27,7 +27,7 @@
     │   ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
     │   ├── RegistryTimeout  RegistryAnswerInvalid  RegistryRateLimited
     │   ├── CatalogUnsupported
-    │   └── EngineUnreachable
+    │   └── EngineUnreachable  EngineRefused
     ├── StoreUnavailable        the service's own database does not answer
     └── CollectionFailed        the registry is as it was, but for what was collected
 
@@ -295,6 +295,12 @@ class ContainerNameTaken(Conflict):
     code = "container-name-taken"
 
 
+class ContainerNotRunning(Conflict):
+    """The container is stopped, paused, or restarting just now."""
+
+    code = "container-not-running"
+
+
 class ContainerStartFailed(Conflict):
     """The engine could not start the container; the detail has its reason."""
 
@@ -380,6 +386,12 @@ class EngineUnreachable(UpstreamFailed):
     """The engine's socket is absent or refused."""
 
     code = "engine-unreachable"
+
+
+class EngineRefused(UpstreamFailed):
+    """The engine answered with an error of its own; the detail has its reason."""
+
+    code = "engine-refused"
 
 
 class StoreUnavailable(RegistryAdminError):

@@ -45,6 +45,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = {
     errors.JobNotCancellable: Row(409, "Job not cancellable"),
     errors.JobAlreadyActive: Row(409, "Job already active"),
     errors.ContainerNameTaken: Row(409, "Container name taken"),
+    errors.ContainerNotRunning: Row(409, "Container not running"),
     errors.ContainerStartFailed: Row(409, "Container start failed"),
     errors.NotCollectable: Row(409, "Registry not collectable"),
     errors.DeleteUntaggedUnsafe: Row(409, "Delete untagged unsafe"),
@@ -64,6 +65,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = {
     errors.RegistryRateLimited: Row(502, "Registry rate limited"),
     errors.CatalogUnsupported: Row(502, "Catalog unsupported"),
     errors.EngineUnreachable: Row(502, "Engine unreachable"),
+    errors.EngineRefused: Row(502, "Engine refused"),
     errors.StoreUnavailable: Row(503, "Store unavailable"),
     errors.RegistryTimeout: Row(504, "Registry timeout"),
 }
