@@ -9,6 +9,7 @@ from sqlalchemy import select, true
 from service.adapters.store.audit import SqlAudit
 from service.adapters.store.database import Database
 from service.adapters.store.deletions import SqlDeletions
+from service.adapters.store.jobs import SqlJobRecords
 from service.adapters.store.locks import FileLocks, PostgresLocks
 from service.adapters.store.migrate import migrate
 from service.adapters.store.tokens import SqlTokens
@@ -17,7 +18,7 @@ from service.domain.ports import Clock, Locks
 
 
 class SqlStore:
-    """The port ``Store``, and the workers' heartbeats. One a process, made after any fork."""
+    """The port ``Store``, jobs, and the workers' heartbeats. One a process, made after any fork."""
 
     def __init__(self, url: str, data_dir: Path, clock: Clock) -> None:
         """Use the database at ``url``; with SQLite, locks are files in ``data_dir``/locks."""
@@ -26,6 +27,7 @@ class SqlStore:
         self.tokens = SqlTokens(self.database, clock)
         self.audit = SqlAudit(self.database, clock)
         self.deletions = SqlDeletions(self.database)
+        self.jobs = SqlJobRecords(self.database, clock)
         self.workers = SqlWorkers(self.database, clock)
         self.locks: Locks = (
             FileLocks(data_dir / "locks") if self.database.is_sqlite else PostgresLocks(url)

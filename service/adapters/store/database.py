@@ -33,8 +33,8 @@ POSTGRES_LIMITS = {
     "application_name": "registry-admin",
 }
 STATEMENT_LIMIT = "SET statement_timeout = '30s'"
-POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 10}
-"""Room for the threads of one process; the connections beyond 8 are closed after use."""
+POOL = {"pool_size": 16, "max_overflow": 16, "pool_timeout": 10}
+"""As many as a process has threads by default; those beyond are closed after use."""
 
 AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
 
