@@ -1,0 +1,58 @@
+"""The speed comparison: `make bench`, or `python -m bench --help`."""
+
+import argparse
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import compare, fill, parts
+from bench.content import Catalog
+
+
+def main() -> None:
+    """Run the comparison and print its table."""
+    asked = arguments()
+    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {sys.version[:6]}")
+    catalog = Catalog(asked.repositories, asked.tags)
+    with tempfile.TemporaryDirectory(prefix="registry-admin-bench-") as name:
+        folder = Path(name)
+        with registry(asked.registry, folder) as url:
+            print(f"filling {url} with {asked.repositories} repositories", flush=True)
+            fill.fill(url, catalog)
+            comparison = compare.Comparison(folder, url, catalog, asked.sample)
+            for number in range(asked.rounds):
+                print(f"round {number + 1} of {asked.rounds}", flush=True)
+                comparison.round(number)
+            comparison.large(asked.many)
+    print(comparison.table())
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--registry", help="URL of an empty registry to use instead of an own one")
+    for name, default, what in (
+        ("rounds", 5, "measurements of each kind"),
+        ("repositories", 200, "repositories of the catalog"),
+        ("tags", 20, "tags of each of them"),
+        ("sample", 10, "repositories that skopeo lists a round"),
+        ("many", 10_000, "tags of the one large repository"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
+    return parser.parse_args()
+
+
+@contextmanager
+def registry(given: str | None, folder: Path) -> Iterator[str]:
+    """Give the registry's URL: the one named, else one that is started for the run."""
+    with contextlib.ExitStack() as stack:
+        yield given or stack.enter_context(parts.registry(folder))
+
+
+if __name__ == "__main__":
+    main()
