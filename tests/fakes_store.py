@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -170,8 +170,22 @@ class FakeWorkers:
         self._clock = clock
         self._beats: dict[str, datetime] = {}
 
-    def beat(self, worker_id: str) -> None:
+    def join(self, worker_id: str) -> None:
         self._beats[worker_id] = self._clock.now()
+
+    def beat(self, worker_id: str) -> bool:
+        if worker_id in self._beats:
+            self._beats[worker_id] = self._clock.now()
+        return worker_id in self._beats
+
+    def beats(self) -> Mapping[str, datetime]:
+        return dict(self._beats)
+
+    def bury(self, worker_id: str, last_beat: datetime) -> bool:
+        dead = self._beats.get(worker_id) == last_beat
+        if dead:
+            del self._beats[worker_id]
+        return dead
 
     def leave(self, worker_id: str) -> None:
         self._beats.pop(worker_id, None)

@@ -32,8 +32,17 @@ WORKER_LIMIT = timedelta(seconds=4 * BEAT_SECONDS)
 class Workers(Protocol):
     """The heartbeats of the workers, in the store."""
 
-    def beat(self, worker_id: str) -> None:
-        """Say that the worker lives now."""
+    def join(self, worker_id: str) -> None:
+        """Say that the worker begins to live, whatever was said of that id before."""
+
+    def beat(self, worker_id: str) -> bool:
+        """Say that the worker lives now; False when it was buried: others do its work."""
+
+    def beats(self) -> Mapping[str, datetime]:
+        """When each worker was last heard of."""
+
+    def bury(self, worker_id: str, last_beat: datetime) -> bool:
+        """Declare a worker dead, unless it was heard of since ``last_beat``; tell whether it is."""
 
     def leave(self, worker_id: str) -> None:
         """Forget a worker that ends as it should."""

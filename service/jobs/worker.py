@@ -78,7 +78,8 @@ class Worker:
         return False
 
     def _beat(self) -> None:
-        self._workers.beat(self._id)
+        if not self._workers.beat(self._id):
+            self._workers.join(self._id)
 
     def _leave(self) -> None:
         self._try(lambda: self._workers.leave(self._id), failing=False)

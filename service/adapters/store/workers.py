@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from service.adapters.store.database import Database
 from service.adapters.store.tables import worker as table
@@ -25,14 +26,29 @@ class SqlWorkers:
         self._database = database
         self._clock = clock
 
-    def beat(self, worker_id: str) -> None:
+    def join(self, worker_id: str) -> None:
         """See the port."""
         now = self._clock.now()
-        mine = table.c.id == worker_id
+        forgotten = table.c.beat_at < now - FORGOTTEN_AFTER
         with self._database.writing() as connection:
-            connection.execute(table.delete().where(table.c.beat_at < now - FORGOTTEN_AFTER))
-            if not connection.execute(table.update().where(mine).values(beat_at=now)).rowcount:
-                connection.execute(table.insert().values(id=worker_id, beat_at=now))
+            connection.execute(table.delete().where(or_(forgotten, table.c.id == worker_id)))
+            connection.execute(table.insert().values(id=worker_id, beat_at=now))
+
+    def beat(self, worker_id: str) -> bool:
+        """See the port."""
+        update = table.update().where(table.c.id == worker_id).values(beat_at=self._clock.now())
+        with self._database.writing() as connection:
+            return connection.execute(update).rowcount > 0
+
+    def beats(self) -> Mapping[str, datetime]:
+        """See the port."""
+        return {row.id: row.beat_at for row in self._database.rows(select(table))}
+
+    def bury(self, worker_id: str, last_beat: datetime) -> bool:
+        """See the port."""
+        unheard = (table.c.id == worker_id, table.c.beat_at == last_beat)
+        with self._database.writing() as connection:
+            return connection.execute(table.delete().where(*unheard)).rowcount > 0
 
     def leave(self, worker_id: str) -> None:
         """See the port."""

@@ -100,7 +100,7 @@ def test_each_part_is_told(world: World) -> None:
 
 
 def test_a_worker_is_up_while_it_was_heard_of_lately(world: World) -> None:
-    world.store.workers.beat("w")
+    world.store.workers.join("w")
     world.clock.time += health.WORKER_LIMIT - timedelta(seconds=1)
     assert world.readiness().health().worker == "up"
     world.clock.time += timedelta(seconds=1)
