@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import cache
 from threading import Lock
 from typing import TypeVar
@@ -28,11 +29,10 @@ os.register_at_fork(after_in_child=_pool.cache_clear)
 def spread(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Apply ``function`` to all items concurrently; results in order, the first error raised.
 
-    After an error no further item is begun. Must not be called from within ``function``: the
-    pool is shared, so that could wait forever.
+    After an error no further item is begun, and nothing is still running when this returns or
+    raises. The caller's thread does its share, so a busy pool slows a call down but never stops
+    it, and ``function`` may itself call this. Context variables are those of the caller.
     """
-    if len(items) <= 1:
-        return [function(item) for item in items]
     turns = _Turns(len(items))
     results: dict[int, Result] = {}
 
@@ -40,30 +40,40 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         for index in turns:
             try:
                 results[index] = function(items[index])
-            except BaseException:
-                turns.stop()
-                raise
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                turns.stop(error)
 
-    _finish([_pool().submit(work) for _ in range(min(WIDTH, len(items)))])
+    helpers = [_help(work) for _ in range(min(WIDTH, len(items)) - 1)]
+    try:
+        work()
+    finally:
+        turns.stop()  # an interrupt may have come between two items
+        _finish(helpers)
+    if turns.error:
+        raise turns.error
     return [results[index] for index in range(len(items))]
 
 
-def _finish(futures: Sequence[Future[None]]) -> None:
-    # Wait for all before raising: nothing of this call may still run when it has ended.
-    errors = [error for future in futures if (error := future.exception())]
-    if errors:
-        raise errors[0]
+def _help(work: Callable[[], None]) -> Future[None]:
+    return _pool().submit(copy_context().run, work)
+
+
+def _finish(helpers: Sequence[Future[None]]) -> None:
+    # Who has not begun yet is not waited for: behind a long call that could take for ever.
+    wait([helper for helper in helpers if not helper.cancel()])
 
 
 class _Turns:
-    """The indexes 0..n-1, each handed out once to whichever thread asks next."""
+    """The indexes 0..n-1, each handed out once to whichever thread asks next, until an error."""
 
     def __init__(self, count: int) -> None:
+        self.error: BaseException | None = None
         self._indexes: Iterator[int] = iter(range(count))
         self._lock = Lock()
 
-    def stop(self) -> None:
+    def stop(self, error: BaseException | None = None) -> None:
         with self._lock:
+            self.error = self.error or error
             self._indexes = iter(())
 
     def __iter__(self) -> Iterator[int]:
