@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import urljoin
@@ -16,12 +18,17 @@ from service.adapters.registry.routes import Routes
 from service.adapters.registry.transport import Answer, Request
 from service.domain.content import Descriptor
 from service.domain.errors import BlobUnknown, RegistryAnswerInvalid
+from service.domain.ports import BlobState
 from service.domain.reference import Digest, Repository
 
 CONFIG_LIMIT = 4 * 1024 * 1024
 REDIRECTS_LIMIT = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _EMPTY = Digest.of(b"")
+_NOTHING_THERE = frozenset({200, 206, 404, 416})
+_SIZE = re.compile(r"bytes \d+-\d+/(\d+)")
+PART = 4 * 1024 * 1024
+"""Bytes of a blob read at once when it is hashed."""
 
 
 class Blobs:
@@ -66,6 +73,44 @@ class Blobs:
             raise refusal(answer, self._asked(digest))
         return bool(answer.body) or digest == _EMPTY
 
+    def check(self, repository: Repository, blob: Descriptor, *, deep: bool) -> BlobState:
+        """Compare a blob's size with its descriptor's, and with ``deep`` its bytes with its digest.
+
+        Bytes that break off, or are not there although the registry knows the blob, are missing.
+        """
+        try:
+            answer = self._ask(self._routes.first_byte(repository, blob.digest))
+            state = self._first_look(answer, blob)
+            if deep and state == "sound":
+                return self._hashed(repository, blob.digest)
+        except AnswerBrokenOff:
+            return "missing"
+        return state
+
+    def _first_look(self, answer: Answer, blob: Descriptor) -> BlobState:
+        there = answer.succeeded and bool(answer.body)
+        if not there and answer.status not in _NOTHING_THERE:
+            raise refusal(answer, self._asked(blob.digest))
+        if not there and (answer.status == HTTPStatus.NOT_FOUND or blob.digest != _EMPTY):
+            return "missing"
+        size = _total_size(answer) if there else 0
+        return "sound" if blob.size is None or size in {None, blob.size} else "corrupt"
+
+    def _hashed(self, repository: Repository, digest: Digest) -> BlobState:
+        """Read a blob part by part, so that its size does not matter."""
+        hasher, offset = hashlib.new(digest.partition(":")[0]), 0
+        while True:
+            answer = self._ask(self._routes.part(repository, digest, offset, PART))
+            if answer.status == HTTPStatus.NOT_FOUND:
+                return "missing"
+            if answer.succeeded:
+                hasher.update(answer.body)
+                offset += len(answer.body)
+            elif answer.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise refusal(answer, self._asked(digest))
+            if answer.status != HTTPStatus.PARTIAL_CONTENT or len(answer.body) < PART:
+                return "sound" if hasher.hexdigest() == digest.hex else "corrupt"
+
     def _ask(self, request: Request) -> Answer:
         """Ask, and follow redirects with no credentials of ours."""
         url = f"{self._conversation.origin}{request.target}"
@@ -96,3 +141,12 @@ class Blobs:
         return RegistryAnswerInvalid(
             f"{self._conversation.origin} answers {what}. Nothing was changed."
         )
+
+
+def _total_size(answer: Answer) -> int | None:
+    """Return the size of all of a blob, where the answer to a range tells it."""
+    match = _SIZE.fullmatch(answer.headers.get("Content-Range", ""))
+    if match:
+        return int(match[1])
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if answer.status == HTTPStatus.OK and length.isdecimal() else None

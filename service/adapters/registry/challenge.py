@@ -10,7 +10,7 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PIECE = re.compile(
     rf"""
     (?P<name>{_WORD}) [ \t]* = [ \t]*
-        (?: "(?P<quoted> (?: [^"\\] | \\. )* )" | (?P<bare> [^\s,"]* ) )
+        (?: "(?P<quoted> (?: [^"\\] | \\. )* )" | (?P<bare> [^\s,"]+ ) )
     | (?P<scheme>{_WORD}) (?= [\s,] | $ )
     """,
     re.VERBOSE,

@@ -21,7 +21,7 @@ from service.adapters.registry.writer import HttpRegistryWriter
 from service.domain.audit import Change
 from service.domain.content import OCI_INDEX, Descriptor, RawManifest, parse_manifest
 from service.domain.errors import ManifestUnknown
-from service.domain.ports import RegistryState, RegistryWriter, Writability
+from service.domain.ports import BlobState, RegistryState, RegistryWriter, Writability
 from service.domain.reference import Digest, Repository, Tag
 
 _NO_REFERRERS = frozenset({400, 404, 405, 501})
@@ -96,6 +96,10 @@ class HttpRegistry:
     def blob_readable(self, repository: Repository, digest: Digest) -> bool:
         """Tell whether a blob's bytes can be read, by reading the first."""
         return self._parts.blobs.readable(repository, digest)
+
+    def check_blob(self, repository: Repository, blob: Descriptor, *, deep: bool) -> BlobState:
+        """Look at a blob's first byte and size, with ``deep`` at all its bytes."""
+        return self._parts.blobs.check(repository, blob, deep=deep)
 
     def referrers(self, repository: Repository, digest: Digest) -> Sequence[Descriptor] | None:
         """What the referrers API lists, each once; None where it is not offered, which is a 404."""

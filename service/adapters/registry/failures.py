@@ -26,6 +26,15 @@ FAILURES = (urllib3.HTTPError, RequestException, HTTPException, OSError, Unicode
 
 UNSENT = "Nothing was changed."
 
+_OTHER_NAME = "Use a URL with a name that the certificate has, or a certificate with this name."
+_TLS_ADVICE = {
+    9: "Check the clocks of both machines.",
+    10: "Renew the registry's certificate.",
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
+"""What to do by OpenSSL's X509_V_ERR_*: not yet valid, expired, other host, other address."""
+
 
 class AnswerBrokenOff(RegistryAnswerInvalid):
     """The connection ended in the middle of an answer."""
@@ -71,8 +80,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _untrusted(error: BaseException, tried: Attempted) -> UpstreamFailed:
     reason = getattr(error, "verify_message", None) or "certificate verify failed"
+    advice = _TLS_ADVICE.get(getattr(error, "verify_code", 0), tried.advice)
     return RegistryTlsUntrusted(
-        f"The certificate of {tried.origin} is not trusted: {reason}. {UNSENT} {tried.advice}"
+        f"The certificate of {tried.origin} is not trusted: {reason.rstrip('.')}. {UNSENT} {advice}"
     )
 
 

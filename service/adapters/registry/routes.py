@@ -85,6 +85,12 @@ class Routes:
         headers = {"Range": "bytes=0-0"}
         return Request("GET", target, pull(repository), headers, limit=1, peek=True)
 
+    def part(self, repository: Repository, digest: Digest, offset: int, length: int) -> Request:
+        """Ask for ``length`` bytes of a blob from ``offset`` on."""
+        target = f"{self._base}/{repository}/blobs/{digest}"
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        return Request("GET", target, pull(repository), headers, limit=length)
+
     def referrers(self, repository: Repository, digest: Digest) -> Request:
         """Ask for what refers to a manifest."""
         target = f"{self._base}/{repository}/referrers/{digest}"
