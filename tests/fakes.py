@@ -31,7 +31,7 @@ from service.domain.errors import (
     RegistryReadOnly,
     RepositoryUnknown,
 )
-from service.domain.ports import AuthState, RegistryState, Writability
+from service.domain.ports import AuthState, BlobState, RegistryState, Writability
 from service.domain.reference import Digest, Repository, Tag
 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -323,6 +323,14 @@ class FakeRegistry:
     def blob_readable(self, repository: Repository, digest: Digest) -> bool:
         self._read("blob_readable", repository, digest)
         return digest in self.contents.get(repository, Contents()).blobs
+
+    def check_blob(self, repository: Repository, blob: Descriptor, *, deep: bool) -> BlobState:
+        self._read("check_blob", repository, blob.digest)
+        body = self.contents.get(repository, Contents()).blobs.get(blob.digest)
+        if body is None:
+            return "missing"
+        sound = blob.size in {None, len(body)} and (not deep or blob.digest.matches(body))
+        return "sound" if sound else "corrupt"
 
     def referrers(self, repository: Repository, digest: Digest) -> Sequence[Descriptor] | None:
         self._read("referrers", repository, digest)

@@ -19,6 +19,7 @@ from service.domain.deletion_record import Deletion, State
 from service.domain.reference import Digest, Repository, Tag
 
 RegistryStatus = Literal["up", "read-only", "unauthorized", "untrusted", "down"]
+BlobState = Literal["sound", "missing", "corrupt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,12 @@ class Registry(Protocol):
         """Tell whether a blob's bytes can be read, by reading from them.
 
         A HEAD would not do: a registry's warm cache vouches for blobs that are gone.
+        """
+
+    def check_blob(self, repository: Repository, blob: Descriptor, *, deep: bool) -> BlobState:
+        """Look at a blob, by reading from it: one of another size is corrupt.
+
+        With ``deep`` all of it is read and hashed.
         """
 
     def referrers(self, repository: Repository, digest: Digest) -> Sequence[Descriptor] | None:

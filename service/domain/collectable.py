@@ -1,0 +1,167 @@
+"""Finding out whether a registry's container can be collected, before anything is touched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from service.domain.engine import Engine, Inspected, RestartPolicy
+from service.domain.errors import NotCollectable
+from service.domain.registry_files import RegistryFiles, registry_files
+
+Mode = Literal["read-only", "stopped", "live"]
+MODES: tuple[Mode, ...] = ("read-only", "stopped", "live")
+
+CONFIG_LIMIT = 1024 * 1024
+PROGRAMS = frozenset({"registry", "docker-registry"})
+CONFIG_VARIABLE = "REGISTRY_CONFIGURATION_PATH"
+_UNTAGGED_IS_SAFE = (3, 0)
+
+ParseConfiguration = Callable[[bytes], Mapping[str, Any]]
+"""Reads a registry's configuration file; raises ValueError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collectable:
+    """A registry's container, with what is needed to collect in it and to put it back."""
+
+    container_id: str
+    name: str
+    image_id: str
+    program: str
+    config_path: str
+    files: RegistryFiles
+    policy: RestartPolicy
+
+    def command(self, *, dry_run: bool, delete_untagged: bool) -> list[str]:
+        """The collector's command line."""
+        flags = ["--dry-run"] * dry_run + ["--delete-untagged"] * delete_untagged
+        return [self.program, "garbage-collect", *flags, self.config_path]
+
+
+def examine(
+    engine: Engine, reference: str, parse: ParseConfiguration, *, stops: bool
+) -> Collectable:
+    """Look at a registry's container; ``stops`` when the run will stop it.
+
+    Raise ContainerUnknown, NotCollectable or EngineUnreachable.
+    """
+    container = engine.container(reference)
+    name = str(container["Name"]).lstrip("/")
+    _require_running(container, name)
+    if stops:
+        _require_stoppable(engine, container, name)
+    config_path = _config_path(container, name)
+    return Collectable(
+        container_id=container["Id"],
+        name=name,
+        image_id=container["Image"],
+        program=_program(container),
+        config_path=config_path,
+        files=_files(engine, container, config_path, parse),
+        policy=restart_policy(container),
+    )
+
+
+def restart_policy(container: Inspected) -> RestartPolicy:
+    """The restart policy of an inspected container."""
+    policy = container["HostConfig"].get("RestartPolicy") or {}
+    return RestartPolicy(policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0)
+
+
+def parse_version(text: str | None) -> tuple[int, ...] | None:
+    """Read ``2.8.2``, ``v3.0.0-rc.1`` or ``v2.8.3+unknown``; None when it tells nothing."""
+    match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
+    return tuple(int(part) for part in match.groups("0")) if match else None
+
+
+def untagged_is_safe(version: str | None) -> bool:
+    """Tell whether ``--delete-untagged`` spares the children of tagged indexes.
+
+    Before 3.0 it removes them. A version that is not known is taken for an old one.
+    """
+    parsed = parse_version(version)
+    return parsed is not None and parsed >= _UNTAGGED_IS_SAFE
+
+
+def _require_running(container: Inspected, name: str) -> None:
+    state = container["State"]
+    if not state.get("Running") or state.get("Restarting") or state.get("Paused"):
+        raise NotCollectable(
+            f"The container '{name}' is {state.get('Status', 'not running')}. A collection needs "
+            f"the registry running. Nothing was changed. Look at: docker logs {name}"
+        )
+
+
+def _require_stoppable(engine: Engine, container: Inspected, name: str) -> None:
+    if container["HostConfig"].get("AutoRemove"):
+        raise NotCollectable(
+            f"The container '{name}' was started with --rm and would vanish when it is stopped. "
+            "Nothing was changed. Recreate it without --rm, or use mode live at its risk."
+        )
+    if (container["Config"].get("Labels") or {}).get("com.docker.swarm.task.id"):
+        raise NotCollectable(
+            f"The container '{name}' belongs to a swarm service, which would replace it when it is "
+            "stopped. Nothing was changed. Use mode live at its risk, or scale the service to 0."
+        )
+    sharing = _sharing_network(engine, container)
+    if sharing:
+        raise NotCollectable(
+            f"The containers {', '.join(sharing)} use the network of '{name}' and would lose it. "
+            "Nothing was changed. Stop them first, or use mode live at its risk."
+        )
+
+
+def _sharing_network(engine: Engine, container: Inspected) -> list[str]:
+    mode = f"container:{container['Id']}"
+    found = [one for one in engine.containers() if one["HostConfig"]["NetworkMode"] == mode]
+    return sorted(str(one["Names"][0]).lstrip("/") for one in found)
+
+
+def _words(container: Inspected) -> list[str]:
+    return [str(container.get("Path") or ""), *map(str, container.get("Args") or [])]
+
+
+def _program(container: Inspected) -> str:
+    """The registry's program: what the container runs, or by its name where that is a script."""
+    for word in _words(container):
+        if PurePosixPath(word).name in PROGRAMS:
+            return word
+    return "registry"
+
+
+def _config_path(container: Inspected, name: str) -> str:
+    words = [word for word in _words(container) if word.endswith((".yml", ".yaml"))]
+    path = words[-1] if words else environment_of(container).get(CONFIG_VARIABLE)
+    if not path:
+        raise NotCollectable(
+            f"The container '{name}' does not look like a registry: no configuration file is in "
+            f"its command, nor {CONFIG_VARIABLE} in its environment. Nothing was changed. Check "
+            "the registry's 'container' setting."
+        )
+    return path
+
+
+def environment_of(container: Inspected) -> dict[str, str]:
+    """The environment of an inspected container."""
+    pairs = (str(entry).partition("=") for entry in container["Config"].get("Env") or [])
+    return {name: value for name, _, value in pairs}
+
+
+def _files(
+    engine: Engine, container: Inspected, config_path: str, parse: ParseConfiguration
+) -> RegistryFiles:
+    body = engine.read_file(container["Id"], config_path, CONFIG_LIMIT)
+    try:
+        document = parse(body) if body is not None else None
+    except ValueError:
+        document = None
+    if document is None or not {"storage", "version"} & document.keys():
+        raise NotCollectable(
+            f"The file {config_path} in the container is missing or no registry configuration. "
+            "Nothing was changed. Check the registry's 'container' setting."
+        )
+    return registry_files(document, environment_of(container))
