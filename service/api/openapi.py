@@ -175,7 +175,28 @@ _MEMBERS: Document = {
     },
     "required_scope": {"description": "The scope it takes.", "type": "string"},
     "header": {"description": "The header that is malformed.", "type": "string"},
-    "tags": {"description": "Tags in the way.", "type": "array", "items": {"type": "string"}},
+    "tags": {
+        "description": "Tags in the way; with `tag-exists`, where each is and where it was to go.",
+        "type": "array",
+        "items": {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "required": ["tag", "digest", "current"],
+                    "properties": {
+                        "tag": {"description": "The tag.", "type": "string"},
+                        "digest": {"description": "Where it was.", "type": "string"},
+                        "current": {"description": "Where it is.", "type": "string"},
+                    },
+                },
+            ]
+        },
+    },
+    "deletion": {
+        "description": "Id of the deletion that was interrupted, and is finished later.",
+        "type": "string",
+    },
     "parents": {
         "description": "Digests of the indexes that list the manifest.",
         "type": "array",
@@ -220,7 +241,11 @@ _SAMPLE_MEMBERS: Mapping[Kind, Document] = {
     refusals.MalformedHeader: {"header": "If-Match"},
     errors.ManifestTagged: {"tags": ["3.20"]},
     errors.ManifestInIndex: {"parents": ["sha256:" + "1d" * 32]},
-    errors.TagExists: {"tags": ["3.20"]},
+    errors.TagExists: {
+        "tags": [
+            {"tag": "3.20", "digest": "sha256:" + "4b" * 32, "current": "sha256:" + "a3" * 32}
+        ]
+    },
     errors.DigestMismatch: {"current": "sha256:" + "4b" * 32},
     errors.BlobsCollected: {"blobs": ["sha256:" + "a3" * 32]},
 }

@@ -12,6 +12,7 @@ from service.domain.errors import ManifestUnknown
 from service.domain.reference import Digest
 
 ANY = "*"
+_DIGEST = re.compile(r'"(sha256:[a-f0-9]{64})"')
 NOTHING = "an empty list"
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS = re.compile(rf"(?:{_TAG})?(?:[ \t]*,[ \t]*(?:{_TAG})?)*")  # empty elements are allowed
@@ -27,8 +28,8 @@ def unchanged(digest: str | None, headers: Mapping[str, str]) -> Response | None
     sent = _entity_tags("If-None-Match")
     if digest is None or not sent:
         return None
-    known = {tag.removeprefix("W/").strip('"') for tag in sent}  # weak comparison
-    return Response(status=304, headers=headers) if known & {ANY, digest} else None
+    known = {tag.removeprefix("W/") for tag in sent}  # weak comparison
+    return Response(status=304, headers=headers) if known & {ANY, f'"{digest}"'} else None
 
 
 def expected(current: Callable[[], Digest]) -> str | None:
@@ -43,11 +44,13 @@ def expected(current: Callable[[], Digest]) -> str | None:
     sent = _entity_tags("If-Match")
     if sent is None:
         return None
-    strong = [tag.strip('"') for tag in sent if not tag.startswith("W/")]
-    if len(strong) > 1:
+    if sent == [ANY]:
+        return ANY
+    digests = [match[1] for tag in sent if (match := _DIGEST.fullmatch(tag))]
+    if len(digests) > 1:
         present = _asked(current)
-        return present if present in strong else strong[0]
-    return strong[0] if strong else request.headers["If-Match"] or NOTHING
+        return present if present in digests else digests[0]
+    return digests[0] if digests else request.headers["If-Match"] or NOTHING
 
 
 def _asked(current: Callable[[], Digest]) -> Digest | None:

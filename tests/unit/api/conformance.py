@@ -39,7 +39,7 @@ def _registry() -> Registry[Any]:
 
 
 @cache
-def _validator(pointer: str) -> Draft202012Validator:
+def validator(pointer: str) -> Draft202012Validator:
     schema = {"$ref": f"urn:document#{pointer}"}
     return Draft202012Validator(schema, registry=_registry(), format_checker=FORMATS)
 
@@ -108,4 +108,4 @@ def _require_content(pointer: str, response: TestResponse) -> None:
     assert kind in promised, f"{kind} is not among {list(promised)}"
     if response.is_json and "schema" in promised[kind]:
         escaped = kind.replace("/", "~1")
-        _validator(f"{pointer}/content/{escaped}/schema").validate(response.json)
+        validator(f"{pointer}/content/{escaped}/schema").validate(response.json)

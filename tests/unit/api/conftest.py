@@ -107,9 +107,10 @@ class Reply:
         self.status = response.status_code
         self.headers = response.headers
         self.data = response.data
-        self.text = response.get_data(as_text=True)
+        self.text = response.data.decode(errors="replace")
         self.mimetype = response.mimetype
         self.json: Any = response.get_json(silent=True)
+        response.close()
 
     @property
     def problem(self) -> tuple[int, str]:
