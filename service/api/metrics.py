@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -16,6 +16,7 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"})
 
+disable_created_metrics()  # type: ignore[no-untyped-call] # they would double what is scraped, and tell nothing over processes
 _own = CollectorRegistry()
 _requests = Counter(
     "registry_admin_http_requests",
