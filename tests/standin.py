@@ -233,9 +233,20 @@ class StandIn:
     def _secured(self, accepted: socket.socket) -> socket.socket:
         if self.context is None:
             return accepted
-        secured = self.context.wrap_socket(accepted, server_side=True)
+        context = self.context
+        secured = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
         with self._mutex:
             self._sockets.add(secured)
+        try:
+            secured.do_handshake()
+        except OSError:
+            # Closing with something unread is a reset, and the client never learns why.
+            plain = socket.socket(fileno=secured.detach())
+            with plain:
+                plain.shutdown(socket.SHUT_WR)
+                while plain.recv(65536):
+                    pass
+            raise
         return secured
 
     def _answer(self, connection: socket.socket, seen: Seen) -> bool:
@@ -273,7 +284,7 @@ def _received(stream: object, number: int) -> Seen | None:
     """Read a request off a connection, None at its end."""
     readline = stream.readline  # type: ignore[attr-defined]
     line = readline().decode("latin-1").split()
-    if len(line) != 3:
+    if len(line) != 3 or not line[2].startswith("HTTP/"):
         return None
     headers: dict[str, str] = {}
     while text := readline().decode("latin-1").strip():
