@@ -174,7 +174,49 @@ def index(
     return Built(raw_manifest(document))
 
 
-class FakeRegistry:
+class Mortal:
+    """What can be told to die around one of its writes."""
+
+    _death: Death | None = None
+    _dead: BaseException | None = None
+
+    def die(
+        self,
+        nth: int,
+        when: Literal["before", "after"],
+        error: BaseException | None = None,
+        *,
+        for_good: bool = True,
+    ) -> None:
+        """Raise ``error`` before or after the ``nth`` write from now (from 1).
+
+        ``for_good``: every later call raises it too, as nothing runs in a killed process;
+        otherwise it happens once, as a connection that breaks. ``revive`` ends it.
+        """
+        self._death = Death(nth, when, error or Died(), for_good)
+
+    def revive(self) -> None:
+        """Answer again."""
+        self._death = self._dead = None
+
+    def strike(self, when: Literal["before", "after"]) -> None:
+        """Die here, if that was ordered."""
+        death = self._death
+        if death is None or death.when != when:
+            return
+        death.nth -= 1
+        if death.nth == 0:
+            self._death = None
+            self._dead = death.error if death.for_good else None
+            raise death.error
+
+    def pulse(self) -> None:
+        """Raise when dead."""
+        if self._dead:
+            raise self._dead
+
+
+class FakeRegistry(Mortal):
     """A registry in memory, behind the Registry port; counts writes and can die at one of them."""
 
     def __init__(
@@ -191,8 +233,6 @@ class FakeRegistry:
         self.reads: list[tuple[str, ...]] = []
         self._seen_manifests: dict[Digest, RawManifest] = {}
         self._seen_blobs: dict[Digest, bytes] = {}
-        self._death: Death | None = None
-        self._dead: BaseException | None = None
         self._mutex = threading.RLock()
 
     # What a test arranges.
@@ -227,25 +267,6 @@ class FakeRegistry:
         self._seen_manifests.clear()
         self._seen_blobs.clear()
         self.reads.clear()
-
-    def die(
-        self,
-        nth: int,
-        when: Literal["before", "after"],
-        error: BaseException | None = None,
-        *,
-        for_good: bool = True,
-    ) -> None:
-        """Raise ``error`` before or after the ``nth`` write from now (from 1).
-
-        ``for_good``: every later call raises it too, as nothing runs in a killed process;
-        otherwise it happens once, as a connection that breaks. ``revive`` ends it.
-        """
-        self._death = Death(nth, when, error or Died(), for_good)
-
-    def revive(self) -> None:
-        """Answer again."""
-        self._death = self._dead = None
 
     def copy(self) -> Self:
         """A registry with the same contents that changes on its own, without writes or deaths."""
@@ -350,29 +371,15 @@ class FakeRegistry:
     def write(self, write: Write) -> Iterator[Contents]:
         """Give the repository to change, dying around it as ordered; a refusal is no write."""
         with self._mutex:
-            self._pulse()
-            self._strike("before")
+            self.pulse()
+            self.strike("before")
             yield self.contents.get(write.repository, Contents())
             self.writes.append(write)
-            self._strike("after")
-
-    def _strike(self, when: Literal["before", "after"]) -> None:
-        death = self._death
-        if death is None or death.when != when:
-            return
-        death.nth -= 1
-        if death.nth == 0:
-            self._death = None
-            self._dead = death.error if death.for_good else None
-            raise death.error
+            self.strike("after")
 
     def _read(self, *what: str) -> None:
-        self._pulse()
+        self.pulse()
         self.reads.append(what)
-
-    def _pulse(self) -> None:
-        if self._dead:
-            raise self._dead
 
     def _lookup(self, repository: Repository, reference: Tag | Digest) -> RawManifest:
         with self._mutex:
