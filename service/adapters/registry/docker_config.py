@@ -21,7 +21,7 @@ from service.adapters.registry.origin import Origin
 from service.domain.errors import RegistryUnauthorized
 
 HELPER_SECONDS = 15.0
-KEPT_SECONDS = 300.0
+KEPT_SECONDS = 60.0
 """How long to believe what the file and the helpers said, while the file stays as it is."""
 
 IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - marks a secret as an identity token
