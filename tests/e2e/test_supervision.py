@@ -19,10 +19,16 @@ from typing import Any
 import pytest
 
 from demo.processes import registry_admin, wait_until
+from service.adapters.store import SqlStore
+from service.domain.audit import Attempt, AuditTrail
+from service.domain.deletion_record import Deletion, RemovedTag, Requested
+from service.domain.identity import new_id
+from service.domain.reference import Repository, Tag
 from tests.e2e.bed.http import Answer
 from tests.e2e.bed.postgres import Postgres
 from tests.e2e.bed.service import Service
 from tests.e2e.bed.workspace import Child, Workspace, family, is_alive
+from tests.fakes_store import WallClock
 
 MAKER = Callable[..., Service]
 PATIENCE = 60  # seconds, for what must happen sooner or later
@@ -57,7 +63,10 @@ def make(workspace: Workspace) -> Iterator[MAKER]:
 
 
 class Registry(ThreadingHTTPServer):
-    """Answers the catalog only when it is let, so that a request is under way as long as needed."""
+    """An empty registry, which lists its repositories only when it is let.
+
+    So a request is under way for as long as a test needs.
+    """
 
     daemon_threads = True
 
@@ -72,15 +81,26 @@ class Handler(BaseHTTPRequestHandler):
     server: Registry
 
     def do_GET(self) -> None:
-        if "_catalog" in self.path:
+        if self.path.endswith("/v2/"):
+            self.answer(200, {})
+        elif "_catalog" in self.path:
             self.server.asked.set()
             self.server.let.wait()
-        body = json.dumps({"repositories": []}).encode()
-        self.send_response(200)
+            self.answer(200, {"repositories": []})
+        elif "/tags/list" in self.path:
+            self.answer(200, {"name": "team/app", "tags": None})
+        else:
+            self.answer(404, {"errors": [{"code": "MANIFEST_UNKNOWN", "message": ""}]})
+
+    def answer(self, status: int, document: object) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_DELETE = do_GET  # noqa: N815 - the name is the base class's
 
     def log_message(self, *_arguments: object) -> None:
         pass
@@ -302,6 +322,58 @@ def test_an_api_that_cannot_be_loaded_ends_the_service(make: MAKER) -> None:
     assert service.child is not None
     assert service.child.process.returncode == 1
     assert "broken on purpose" in service.log.read_text()
+
+
+def interrupted(service: Service) -> SqlStore:
+    """Leave a deletion behind as a killed process would, in the store that is given back."""
+    store = SqlStore(
+        f"sqlite:///{service.data_dir}/registry-admin.db", service.data_dir, WallClock()
+    )
+    store.migrate()
+    with AuditTrail(store.audit).attempt(Attempt("test", "tester")) as change:
+        left = Deletion(
+            id=new_id(),
+            registry="default",
+            repository=Repository("team/app"),
+            requested=Requested(tag=Tag("1.0")),
+            digest=None,
+            tags=(RemovedTag(Tag("1.0"), None),),
+            manifests=(),
+            kept=(),
+            requested_by="tester",
+            created_at=WallClock().now(),
+        )
+        store.deletions.add(change, left)
+    return store
+
+
+def test_interrupted_deletions_are_finished_before_the_first_request(
+    make: MAKER, slow_registry: Registry
+) -> None:
+    slow_registry.let.set()
+    service = make(start=False, registries={"default": {"url": slow_registry.url}})
+    store = interrupted(service)
+    service.start("--no-worker")
+    assert store.deletions.unfinished() == []
+    store.close()
+
+
+def test_a_registry_that_is_down_does_not_keep_the_service_from_starting(make: MAKER) -> None:
+    service = make(start=False, registries={"default": {"url": "http://127.0.0.1:1"}})
+    store = interrupted(service)
+    service.start()
+    assert len(store.deletions.unfinished()) == 1
+    store.close()
+
+
+def test_the_worker_finishes_what_its_registry_kept_from_being_finished(
+    make: MAKER, slow_registry: Registry
+) -> None:
+    slow_registry.let.set()
+    service = make(registries={"default": {"url": slow_registry.url}})
+    store = interrupted(service)
+    wait_until(lambda: store.deletions.unfinished() == [], PATIENCE, "it is finished")
+    store.close()
 
 
 def test_the_api_alone_has_no_worker(make: MAKER) -> None:
