@@ -100,17 +100,23 @@ def worker(context: click.Context, config: Path | None, lifeline: int | None) ->
     """Run a worker alone."""
     import signal  # noqa: PLC0415
 
+    from service.jobs.worker import AnotherWorker  # noqa: PLC0415
     from service.lifeline import watch  # noqa: PLC0415
     from service.wiring import build_worker  # noqa: PLC0415
 
     settings = _settings(context, config)
     log.configure(settings.log_level)
-    built = build_worker(settings)
+    built = build_worker(settings, supervised=lifeline is not None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: built.stop())
     if lifeline is not None:
-        watch(lifeline, built.stop)
-    built.run()
+        watch(lifeline, built.hurry)
+    try:
+        built.run()
+    except AnotherWorker as error:
+        raise click.ClickException(str(error)) from error
+    # Jobs that outlast the grace are ended in the middle, and begin anew elsewhere.
+    os._exit(0)
 
 
 @cli.command(hidden=True)
@@ -119,15 +125,17 @@ def worker(context: click.Context, config: Path | None, lifeline: int | None) ->
 @click.pass_context
 def prepare(context: click.Context, config: Path | None, lifeline: int | None) -> None:
     """Bring the database up to date and finish interrupted deletions."""
-    from service.jobs.worker import recover_within  # noqa: PLC0415
+    from service.jobs.tasks import within  # noqa: PLC0415
     from service.lifeline import watch  # noqa: PLC0415
-    from service.wiring import build_prepared  # noqa: PLC0415
+    from service.wiring import build_prepared, prepare_queue  # noqa: PLC0415
 
     settings = _settings(context, config)
     log.configure(settings.log_level)
     if lifeline is not None:
         watch(lifeline, lambda: os._exit(1))
-    recover_within(build_prepared(settings).recover, RECOVERY_SECONDS)
+    parts = build_prepared(settings)
+    prepare_queue(settings, parts)
+    within(parts.recover, RECOVERY_SECONDS, "interrupted deletions")
 
 
 @cli.command(hidden=True)

@@ -7,8 +7,9 @@ a fork shares no connection. What only some processes need is imported where it 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.adapters.cache import ContentCache
@@ -19,11 +20,20 @@ from service.domain.errors import RegistryUnknown
 from service.domain.health import Readiness
 from service.domain.ports import Registry
 from service.domain.recovery import recover
-from service.jobs.worker import Worker
+from service.jobs.client import DurableJobs
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.api.context import Services
+    from service.domain.job import JobKind, Work
+    from service.jobs.queue import Queue
+    from service.jobs.worker import Plan, Worker
+
+QUEUE_SECONDS = 60.0
+"""How long another process may be at preparing the queue."""
+
+PREDECESSOR_SECONDS = 20.0
+"""How long a worker waits for an earlier one to end, where there may be one alone."""
 
 
 class SystemClock:
@@ -111,10 +121,53 @@ def build_prepared(settings: Settings) -> Parts:
     return parts
 
 
-def build_worker(settings: Settings) -> Worker:
-    """A worker, likewise."""
+def prepare_queue(settings: Settings, parts: Parts) -> None:
+    """Bring the queue's tables up to date."""
+    from service.jobs.engine import migrate  # noqa: PLC0415 - few processes need it
+
+    with parts.store.locks.hold("queue", QUEUE_SECONDS):
+        migrate(settings.database_url)
+
+
+def build_worker(settings: Settings, *, supervised: bool) -> Worker:
+    """A worker, with all tables brought up to date; ``supervised`` by ``serve``, or alone."""
+    from service.jobs.kinds import Tools, works  # noqa: PLC0415 - of no use but to a worker
+    from service.jobs.worker import Worker  # noqa: PLC0415
+
     parts = build_prepared(settings)
-    return Worker(parts.store.workers, parts.recover)
+    prepare_queue(settings, parts)
+    tools = Tools(parts.registries, parts.store, parts.trail, parts.clock)
+    return Worker(plan_of(settings, parts, works(tools), supervised=supervised))
+
+
+def plan_of(settings: Settings, parts: Parts, works: Sequence[Work], *, supervised: bool) -> Plan:
+    """What a worker does that runs ``works``."""
+    from service.jobs.running import Ground  # noqa: PLC0415 - as above
+    from service.jobs.worker import Plan  # noqa: PLC0415
+
+    return Plan(
+        ground=Ground(parts.store.jobs, parts.store.locks, parts.clock),
+        workers=parts.store.workers,
+        url=settings.database_url,
+        works=works,
+        recover=parts.recover,
+        retention=timedelta(days=settings.job_retention_days),
+        alone=parts.store.database.is_sqlite,
+        # Its predecessor may still be at its end, when the supervisor itself was killed.
+        wait_seconds=PREDECESSOR_SECONDS if supervised else 1.0,
+    )
+
+
+def jobs_of(settings: Settings, parts: Parts, kinds: Iterable[JobKind]) -> DurableJobs:
+    """The jobs, of ``kinds`` alone."""
+
+    @cache
+    def open_queue() -> Queue:
+        from service.jobs.queue import Queue  # noqa: PLC0415 - most processes accept no job
+
+        return Queue(settings.database_url)
+
+    return DurableJobs(parts.store.jobs, open_queue, kinds, parts.clock)
 
 
 def _parts(settings: Settings) -> Parts:

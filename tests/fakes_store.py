@@ -170,8 +170,11 @@ class FakeWorkers:
         self._clock = clock
         self._beats: dict[str, datetime] = {}
 
-    def join(self, worker_id: str) -> None:
+    def join(self, worker_id: str) -> bool:
+        if worker_id in self._beats:
+            return False
         self._beats[worker_id] = self._clock.now()
+        return True
 
     def beat(self, worker_id: str) -> bool:
         if worker_id in self._beats:

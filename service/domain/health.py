@@ -32,8 +32,8 @@ WORKER_LIMIT = timedelta(seconds=4 * BEAT_SECONDS)
 class Workers(Protocol):
     """The heartbeats of the workers, in the store."""
 
-    def join(self, worker_id: str) -> None:
-        """Say that the worker begins to live, whatever was said of that id before."""
+    def join(self, worker_id: str) -> bool:
+        """Say that a worker begins to live; False when another one has that id."""
 
     def beat(self, worker_id: str) -> bool:
         """Say that the worker lives now; False when it was buried: others do its work."""

@@ -118,6 +118,9 @@ class Jobs(Protocol):
         The same idempotency key with the same request gives the job that is there already.
         """
 
+    def kind(self, name: str) -> JobKind:
+        """What jobs of a kind have in common; raise ValueError for one that nobody would run."""
+
     def get(self, job_id: str) -> Job:
         """One job; raise JobUnknown."""
 

@@ -13,7 +13,15 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from service.domain.audit import Change
-from service.domain.job import Job, JobQuery, JobRequest, JobState, LogLine, Progress
+from service.domain.job import (
+    Job,
+    JobQuery,
+    JobRequest,
+    JobState,
+    LogLevel,
+    LogLine,
+    Progress,
+)
 
 Enqueue = Callable[[object], None]
 """Puts a job into the queue within the transaction it is given: the store's own connection."""
@@ -125,8 +133,14 @@ class JobRecords(Protocol):
     def compensate(self, job_id: str, run: str, kind: str, data: Mapping[str, Any]) -> bool:
         """Store what must be put back, in place of what is stored of that kind; False as above."""
 
-    def settle(self, job_id: str, kinds: Collection[str] | None) -> None:
-        """Forget what must be put back: some kinds, or with None all."""
+    def settle(self, job_id: str, kinds: Collection[str] | None, run: str | None) -> bool:
+        """Forget what must be put back, some kinds or with None all; False as above.
+
+        ``run`` is None for a job that has ended.
+        """
+
+    def note(self, job_id: str, level: LogLevel, message: str) -> None:
+        """Add a line to the log of a job that nobody runs."""
 
     def finish(self, job_id: str, run: str, ending: Ending, *, unless_cancelled: bool) -> bool:
         """End a job; False when ``run`` may not, or somebody cancelled it and that matters."""

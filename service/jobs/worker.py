@@ -1,86 +1,200 @@
-"""The worker: what goes on without anybody asking for it."""
+"""The worker: runs the jobs, and does what nobody asks for."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 
-from service.domain.health import BEAT_SECONDS, Workers
-from service.domain.identity import new_id
+from service.domain import health
+from service.domain.health import Workers
+from service.domain.job import Work
+from service.jobs.aftermath import Aftermath
+from service.jobs.engine import Engine
+from service.jobs.execution import Execution
+from service.jobs.kinds import by_name
+from service.jobs.locks import held
+from service.jobs.membership import Membership
+from service.jobs.queue import Queue
+from service.jobs.running import Ground, OnStep, Superseded, nothing
+from service.jobs.tasks import Tasks, within
 
+BEAT_SECONDS = 1.0
+"""How often a worker says that it lives, where others wait for its death."""
+
+TAKEOVER_SECONDS = 2.0
 RECOVERY_SECONDS = 5.0
 """How long an interrupted deletion may wait for its registry to be back, and then for us."""
+
+SWEEP_SECONDS = 5.0
+FIRST_SWEEP_SECONDS = 20.0
+"""How long what dead jobs left may keep a worker from taking new ones; each of those looks after
+what it is about itself."""
+
+RETENTION_SECONDS = 3600.0
+FORGOTTEN_AT_ONCE = 500
+
+GRACE_SECONDS = 10.0
+"""How long running jobs may go on after the worker was asked to stop; then they begin anew."""
+
+HURRY_SECONDS = 2.0
+"""The same when the supervisor has died: its successor's worker waits for us to be gone."""
+
+TASK_SECONDS = 2.0
+BURIED = 70
+"""The exit code of a worker whose work others do."""
+
+LOCK = "worker"
+ONLY_ONE = (
+    "Another worker runs already, and with SQLite there can be one alone: `registry-admin serve` "
+    "has it. For more, set database_url to a PostgreSQL database, or start the API with "
+    "`serve --no-worker`."
+)
 
 log = logging.getLogger(__name__)
 
 
-def recover_within(recover: Callable[[], int], seconds: float) -> None:
-    """Call ``recover``, and leave it behind after ``seconds``: it can be cut off at any point.
+class AnotherWorker(RuntimeError):
+    """There can be one worker alone, and it is not this one."""
 
-    Whatever is left is the worker's.
+
+@dataclass(frozen=True)
+class Plan:
+    """What a worker does. ``alone`` where no second one is allowed.
+
+    ``recover`` is called every few seconds. ``retention`` is how long ended jobs are kept.
+    ``wait_seconds`` is how long it waits for another one to end, where it must be alone.
     """
 
-    def work() -> None:
-        try:
-            recover()
-        except Exception:
-            log.exception("interrupted deletions cannot be finished yet")
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        log.warning("interrupted deletions take long to finish; the worker goes on with them")
+    ground: Ground
+    workers: Workers
+    url: str
+    works: Sequence[Work]
+    recover: Callable[[], int]
+    retention: timedelta
+    alone: bool
+    wait_seconds: float = 1.0
+    on_step: OnStep = nothing
 
 
 class Worker:
-    """Says that it lives, and finishes what dead processes left, until told to stop."""
+    """One worker; a process has one at most."""
 
-    def __init__(self, workers: Workers, recover: Callable[[], int]) -> None:
-        """Beat in ``workers``; call ``recover`` every few seconds."""
-        self._workers = workers
-        self._recover = recover
-        self._id = new_id()
-        self._stopped = threading.Event()
+    def __init__(self, plan: Plan) -> None:
+        """Do what ``plan`` says."""
+        works = by_name(plan.works)
+        compensators = {name: do for work in plan.works for name, do in work.compensators.items()}
+        self._plan = plan
+        self._queue = Queue(plan.url)
+        self._aftermath = Aftermath(plan.ground, self._queue, compensators)
+        self._execution = Execution(plan.ground, self._aftermath, works, plan.on_step)
+        self._membership = Membership(plan.workers)
+        self._strays: set[str] = set()
+        self._grace = GRACE_SECONDS
+        self._reader, self._writer = os.pipe()
 
     def stop(self) -> None:
-        """Let :meth:`run` return soon; safe in a signal handler."""
-        self._stopped.set()
+        """Let :meth:`run` return, in GRACE_SECONDS at most; safe in a signal handler."""
+        os.write(self._writer, b".")
+
+    def hurry(self) -> None:
+        """The same, and sooner."""
+        self._grace = HURRY_SECONDS
+        self.stop()
 
     def run(self) -> None:
-        """Work until stopped."""
-        log.info("worker started", extra={"worker": self._id})
-        # A thread of its own: a long recovery must not look like death.
-        beats = threading.Thread(target=self._repeat, args=(self._beat, BEAT_SECONDS), daemon=True)
-        beats.start()
-        self._repeat(self._recover, RECOVERY_SECONDS)
-        beats.join()
-        self._leave()
+        """Work until stopped; raise AnotherWorker.
 
-    def _repeat(self, task: Callable[[], object], seconds: float) -> None:
-        failing = False
-        while True:
-            failing = self._try(task, failing=failing)
-            if self._stopped.wait(seconds):
-                return
+        Jobs may still run when this returns: the process must end then, with os._exit.
+        """
+        with self._only_one():
+            name = self._membership.join(alone=self._plan.alone)
+            engine = Engine(self._plan.url, name, self._do)
+            self._queue.register()
+            within(self._aftermath.sweep, FIRST_SWEEP_SECONDS, "what dead jobs left")
+            self._execution.pulse.start()
+            engine.launch()
+            log.info("worker started", extra={"worker": name})
+            tasks = self._begin(engine)
+            os.read(self._reader, 1)
+            self._end(engine, tasks)
+            log.info("worker stopped", extra={"worker": name})
 
-    def _try(self, task: Callable[[], object], *, failing: bool) -> bool:
-        """Tell whether it failed; only the first failure in a row is logged in full."""
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        if not self._plan.alone:
+            yield
+            return
+        with held(self._plan.ground.locks, LOCK, self._plan.wait_seconds) as mine:
+            if not mine:
+                raise AnotherWorker(ONLY_ONE)
+            yield
+
+    def _begin(self, engine: Engine) -> Tasks:
+        tasks = Tasks()
+        if self._plan.alone:
+            tasks.every(health.BEAT_SECONDS, self._beat)
+        else:
+            tasks.every(BEAT_SECONDS, self._beat)
+            tasks.every(TAKEOVER_SECONDS, lambda: self._take_over(engine))
+        tasks.every(SWEEP_SECONDS, lambda: self._find_strays(engine))
+        tasks.every(SWEEP_SECONDS, self._aftermath.sweep)
+        tasks.every(RECOVERY_SECONDS, self._plan.recover)
+        tasks.every(RETENTION_SECONDS, self._forget)
+        return tasks
+
+    def _do(self, job_id: str, exclusive: str | None) -> None:
         try:
-            task()
-        except Exception as error:
-            if not failing:
-                log.exception("the worker's task failed, and is tried again")
-            else:
-                log.debug("the worker's task failed again: %s", error)
-            return True
-        return False
+            self._execution.run(job_id, exclusive)
+        except Superseded:
+            self._die(f"the job {job_id} was taken over")
 
     def _beat(self) -> None:
-        if not self._workers.beat(self._id):
-            self._workers.join(self._id)
+        if not self._membership.beat():
+            self._die("this worker was taken for dead")
 
-    def _leave(self) -> None:
-        self._try(lambda: self._workers.leave(self._id), failing=False)
-        log.info("worker stopped", extra={"worker": self._id})
+    def _die(self, why: str) -> None:
+        """End in the middle: others do our work, and two that do the same could do harm."""
+        log.error("%s; it ends now, and is to be started again", why)
+        os._exit(BURIED)
+
+    def _take_over(self, engine: Engine) -> None:
+        executors = self._queue.pending()
+        for dead in self._membership.left_behind(executors):
+            log.warning("taking over the jobs of %s", dead)
+            engine.adopt(dead)
+
+    def _find_strays(self, engine: Engine) -> None:
+        """Give back jobs that were handed to us and got lost on the way: twice seen idle."""
+        mine = {job for job, owner in self._queue.pending().items() if owner == self._name}
+        idle = mine - self._execution.active
+        for job_id in idle & self._strays:
+            log.warning("the job %s was never begun, and is put back into the queue", job_id)
+            engine.put_back(job_id, self._name)
+        self._strays = idle
+
+    @property
+    def _name(self) -> str:
+        return self._membership.name
+
+    def _forget(self) -> None:
+        records = self._plan.ground.records
+        before = self._plan.ground.clock.now() - self._plan.retention
+        while expired := records.expired(before, FORGOTTEN_AT_ONCE):
+            self._queue.forget(expired)
+            records.forget(expired)
+
+    def _end(self, engine: Engine, tasks: Tasks) -> None:
+        deadline = time.monotonic() + self._grace
+        stopping = threading.Thread(target=engine.stop, args=(int(self._grace),), daemon=True)
+        stopping.start()
+        while self._execution.active and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stopping.join(max(0.0, deadline - time.monotonic()))
+        tasks.stop(TASK_SECONDS)
+        self._membership.leave()

@@ -28,7 +28,7 @@ from service.adapters.store.job_tables import compensation, job_log
 from service.adapters.store.job_tables import job as table
 from service.domain.audit import Change
 from service.domain.errors import IdempotencyKeyReused, JobAlreadyActive, JobUnknown
-from service.domain.job import Job, JobQuery, JobState, LogLine, Progress
+from service.domain.job import Job, JobQuery, JobState, LogLevel, LogLine, Progress
 from service.domain.job_records import (
     Cancellation,
     Compensation,
@@ -61,6 +61,7 @@ _OF_KIND = (
 _LOOK = select(table.c.id, table.c.run, table.c.cancel_requested).where(
     table.c.id.in_(bindparam("ids", expanding=True))
 )
+_LAST = select(func.max(job_log.c.seq)).where(job_log.c.job_id == bindparam("job_id"))
 _OLDEST = select(func.min(table.c.created_at).label("time")).where(table.c.state == "queued")
 _LISTED = select(
     *(column for column in table.c if column.name != "result"),
@@ -144,12 +145,12 @@ class SqlJobRecords:
             "started_at": func.coalesce(table.c.started_at, self._clock.now()),
         }
         update = table.update().where(table.c.id == job_id, _ACTIVE).values(values)
-        last = select(func.max(job_log.c.seq)).where(job_log.c.job_id == job_id)
         with self._database.writing() as connection:
             row = connection.execute(update.returning(table)).one_or_none()
             if row is None:
                 return None
-            return Started(_job(row), row.attempts, connection.execute(last).scalar() or 0)
+            last = connection.execute(_LAST, {"job_id": job_id}).scalar() or 0
+            return Started(_job(row), row.attempts, last)
 
     def look(self, job_ids: Collection[str]) -> Mapping[str, Look]:
         """See the port."""
@@ -184,10 +185,20 @@ class SqlJobRecords:
             connection.execute(compensation.insert().values(values))
         return True
 
-    def settle(self, job_id: str, kinds: Collection[str] | None) -> None:
+    def settle(self, job_id: str, kinds: Collection[str] | None, run: str | None) -> bool:
+        """See the port."""
+        held = (table.c.id == job_id, ~_ACTIVE) if run is None else _held(job_id, run)
+        with self._database.writing() as connection:
+            if not _changed(connection, {"run": run}, *held):
+                return False
+            _settle(connection, job_id, kinds)
+        return True
+
+    def note(self, job_id: str, level: LogLevel, message: str) -> None:
         """See the port."""
         with self._database.writing() as connection:
-            _settle(connection, job_id, kinds)
+            seq = (connection.execute(_LAST, {"job_id": job_id}).scalar() or 0) + 1
+            _append(connection, job_id, [LogLine(seq, self._clock.now(), level, message)])
 
     def finish(self, job_id: str, run: str, ending: Ending, *, unless_cancelled: bool) -> bool:
         """See the port."""

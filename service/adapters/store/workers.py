@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from service.adapters.store.database import Database
 from service.adapters.store.tables import worker as table
@@ -26,13 +27,15 @@ class SqlWorkers:
         self._database = database
         self._clock = clock
 
-    def join(self, worker_id: str) -> None:
+    def join(self, worker_id: str) -> bool:
         """See the port."""
         now = self._clock.now()
-        forgotten = table.c.beat_at < now - FORGOTTEN_AFTER
+        insert = postgresql.insert if not self._database.is_sqlite else sqlite.insert
+        mine = insert(table).values(id=worker_id, beat_at=now)
         with self._database.writing() as connection:
-            connection.execute(table.delete().where(or_(forgotten, table.c.id == worker_id)))
-            connection.execute(table.insert().values(id=worker_id, beat_at=now))
+            connection.execute(table.delete().where(table.c.beat_at < now - FORGOTTEN_AFTER))
+            taken = connection.execute(mine.on_conflict_do_nothing().returning(table.c.id))
+            return taken.one_or_none() is not None
 
     def beat(self, worker_id: str) -> bool:
         """See the port."""

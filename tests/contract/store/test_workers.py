@@ -49,5 +49,12 @@ def test_a_buried_worker_is_told_so_and_may_join_again(store: WholeStore) -> Non
     assert not store.workers.beat("a")
     assert not store.workers.bury("a", START)
     assert store.workers.last_beat() is None
-    store.workers.join("a")
+    assert store.workers.join("a")
     assert store.workers.beat("a")
+
+
+def test_two_workers_have_not_the_same_id(store: WholeStore, clock: HandClock) -> None:
+    assert store.workers.join("a")
+    clock.move(seconds=1)
+    assert not store.workers.join("a")
+    assert store.workers.beats() == {"a": START}

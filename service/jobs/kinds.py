@@ -1,0 +1,37 @@
+"""Every kind of job there is, and what does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from service.domain.audit import AuditTrail
+from service.domain.job import JobKind, Work
+from service.domain.ports import Clock, Registries, Store
+
+KINDS: tuple[JobKind, ...] = ()
+"""What the API accepts; each has its work in :func:`works`."""
+
+
+class Tools(NamedTuple):
+    """What jobs work with."""
+
+    registries: Registries
+    store: Store
+    trail: AuditTrail
+    clock: Clock
+
+
+def works(tools: Tools) -> Sequence[Work]:
+    """What does the jobs of each kind."""
+    del tools
+    return ()
+
+
+def by_name(all_works: Sequence[Work]) -> Mapping[str, Work]:
+    """Works by the names of their kinds; raise ValueError for a name that is there twice."""
+    named = {work.kind.name: work for work in all_works}
+    compensators = [name for work in all_works for name in work.compensators]
+    if len(named) != len(all_works) or len(set(compensators)) != len(compensators):
+        raise ValueError("a kind of job, or a compensator, is there twice")
+    return named
