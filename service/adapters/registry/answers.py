@@ -35,6 +35,10 @@ UNSUPPORTED = "UNSUPPORTED"
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _CODES_SHOWN = 5
 
+SURE_LENGTH = 230
+"""Longest repository name that every registry takes. Distribution 2.8 answers 500 and ``{}`` from
+somewhere beyond on, since it counts parts of its own address and of its file names as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -44,6 +48,7 @@ class Asked:
     method: str
     what: str
     unknown: type[RegistryAdminError]
+    repository: str = ""
 
 
 def error_codes(answer: Answer) -> frozenset[str]:
@@ -76,6 +81,8 @@ def document_of(answer: Answer, origin: Origin, what: str) -> Mapping[str, Any]:
 def refusal(answer: Answer, asked: Asked) -> RegistryAdminError:
     """Return the error that an answer without success stands for."""
     codes = error_codes(answer)
+    if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and len(asked.repository) > SURE_LENGTH:
+        return _repository_unknown(asked, f"{len(asked.repository)} characters are too many")
     for row in _TABLE:
         if row.fits(answer.status, codes, asked.method):
             return row.tell(asked, _shown(answer.status, codes))

@@ -114,7 +114,8 @@ class HttpRegistry:
                 return None
             if page.status != HTTPStatus.OK:
                 what = f"referrers of {repository}@{digest}"
-                raise refusal(page, Asked(conversation.origin, "GET", what, ManifestUnknown))
+                asked = Asked(conversation.origin, "GET", what, ManifestUnknown, repository)
+                raise refusal(page, asked)
             index = parse_manifest(RawManifest(Digest.of(page.body), OCI_INDEX, page.body))
             found |= {each.digest: each for each in index.children}
         return list(found.values())

@@ -92,7 +92,7 @@ class Manifests:
 
     def _asked(self, repository: Repository, reference: Tag | Digest) -> Asked:
         what = f"manifest {named(repository, reference)}"
-        return Asked(self._conversation.origin, "GET", what, ManifestUnknown)
+        return Asked(self._conversation.origin, "GET", what, ManifestUnknown, repository)
 
 
 def checked(answer: Answer, reference: Tag | Digest, origin: Origin) -> RawManifest:
