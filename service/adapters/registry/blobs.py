@@ -127,10 +127,10 @@ class Blobs:
     def _redirected(self, url: str, location: str) -> str:
         try:
             target = urljoin(url, location)
-            downgrade = Origin.of(url).secure and not Origin.of(target).secure
+            before, after = Origin.of(url), Origin.of(target)
         except ValueError:
             raise self._invalid("a redirect to what is no URL") from None
-        if downgrade or not location:
+        if not location or (before.secure and not after.secure):
             raise self._invalid("a redirect that leads nowhere, or away from TLS")
         return target
 
