@@ -59,7 +59,8 @@ class Listing:
             if page.status == HTTPStatus.NOT_FOUND and self._is_listed(repository):
                 break  # distribution 3 answers so for a repository that has lost its last tag
             if page.status != HTTPStatus.OK:
-                asked = Asked(self._origin, "GET", f"repository {repository}", RepositoryUnknown)
+                what = f"repository {repository}"
+                asked = Asked(self._origin, "GET", what, RepositoryUnknown, repository)
                 raise refusal(page, asked)
             found.update(dict.fromkeys(self._names(page, "tags", Tag.parse)))
         return list(found)
@@ -102,8 +103,10 @@ class Listing:
         """Return the names of a page; those that no client could use are left out."""
         if page.status != HTTPStatus.OK:
             raise refusal(page, self._asked_catalog())
-        listed = document_of(page, self._origin, "a list of names").get(key)
-        if not isinstance(listed, list | None):
+        document = document_of(page, self._origin, "a list of names")
+        listed = document.get(key)
+        # What is not there is not nothing: a deletion would take its manifests for untagged.
+        if key not in document or not isinstance(listed, list | None):
             raise RegistryAnswerInvalid(
                 f"{self._origin} answers no list as '{key}'. Nothing was changed."
             )
