@@ -55,6 +55,7 @@ class EngineSettings:
     name: str
     url: str
     containers: tuple[str, ...] = ()
+    certs_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Settings:
     log_level: str
     registries: Mapping[str, RegistrySettings]
     engines: Mapping[str, EngineSettings]
+    job_retention_days: int = 90
 
     @property
     def address(self) -> tuple[str, int]:
@@ -206,7 +208,8 @@ def _registry_url(value: object, base: Path) -> str:
 def _engine_url(value: object, base: Path) -> str:
     url = _text(value, base)
     parts = urlsplit(url)
-    if not (parts.scheme == "unix" and parts.path) and not (parts.scheme == "tcp" and parts.port):
+    complete = {"unix": parts.path, "tcp": parts.port, "ssh": parts.hostname}
+    if not complete.get(parts.scheme) or parts.password is not None:
         raise ValueError
     return url
 
@@ -231,7 +234,9 @@ ORIGINS = _each(_origin, "a list of origins, such as https://portal.example.com"
 ADDRESSES = _each(ipaddress.ip_network, "a list of IP addresses or networks")
 LEVEL = _choice("debug", "info", "warning", "error")
 REGISTRY_URL = Kind("http://host[:port] or https://host[:port]", _registry_url, secret=True)
-ENGINE_URL = Kind("unix:///path or tcp://host:port", _engine_url, secret=True)
+ENGINE_URL = Kind(
+    "unix:///path, tcp://host:port or ssh://[user@]host[:port]", _engine_url, secret=True
+)
 DATABASE_URL = Kind(
     "sqlite:///path of a file, or postgresql://user:password@host/database",
     _database_url,
@@ -280,6 +285,13 @@ SERVICE = (
         256 * MEBIBYTE,
         "CACHE_BYTES",
         "Most bytes of manifests and configs kept below data_dir.",
+    ),
+    Setting(
+        "job_retention_days",
+        _integer(1, 36500),
+        90,
+        "JOB_RETENTION_DAYS",
+        "How long jobs and their logs are kept after their end.",
     ),
     Setting("log_level", LEVEL, "info", "LOG_LEVEL", "The least that is logged."),
 )
@@ -347,6 +359,14 @@ ENGINE = (
         "CONTAINERS",
         "Patterns of the containers the API may see, besides the registries' own and those with "
         "the label registry-admin.enable=true.",
+    ),
+    Setting(
+        "certs_dir",
+        PATH,
+        None,
+        "ENGINE_CERTS_DIR",
+        "Of a tcp:// engine with TLS: holds ca.pem, cert.pem and key.pem. Default: none, and for "
+        "DOCKER_HOST what DOCKER_CERT_PATH and DOCKER_TLS_VERIFY say.",
     ),
 )
 """Settings of ``[engines.NAME]``; the variables are those of the engine ``local``."""

@@ -116,6 +116,7 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
         "TRUSTED_PROXIES": "10.0.0.0/8,::1",
         "CACHE_BYTES": "1048576",
         "LOG_LEVEL": "debug",
+        "JOB_RETENTION_DAYS": "7",
         "REGISTRY_URL": "https://r.example",
         "REGISTRY_CONTAINER": "registry",
         "REGISTRY_ENGINE": "local",
@@ -129,6 +130,7 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
         "REGISTRY_CONCURRENCY": "5",
         "ENGINE_URL": "tcp://127.0.0.1:2375",
         "CONTAINERS": "a,b-*",
+        "ENGINE_CERTS_DIR": "/ec",
     }
     rows = (*settings.SERVICE, *settings.REGISTRY, *settings.ENGINE)
     assert {row.variable for row in rows} == set(texts)
@@ -143,9 +145,14 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
         cors_origins=("https://a.example", "http://b.example:81"),
         trusted_proxies=("10.0.0.0/8", "::1"),
         cache_bytes=1048576,
+        job_retention_days=7,
         log_level="debug",
         registries=found.registries,
-        engines={"local": settings.EngineSettings("local", "tcp://127.0.0.1:2375", ("a", "b-*"))},
+        engines={
+            "local": settings.EngineSettings(
+                "local", "tcp://127.0.0.1:2375", ("a", "b-*"), Path("/ec")
+            )
+        },
     )
     assert found.registries == {
         "default": settings.RegistrySettings(
@@ -248,8 +255,9 @@ def test_docker_host_is_the_default_engine() -> None:
         ('[registries.default]\nurl = "http://h"\nusername = "a"', ["needs username and one of"]),
         ('[registries.default]\nurl = "http://h"\npassword = "a"', ["needs username and one of"]),
         ('[registries.default]\nurl = "http://h"\ntimeout_seconds = 0', ["from 0.1 to 600"]),
-        ('[engines.local]\nurl = "http://h"', ["engines.local.url must be unix:///path or tcp"]),
+        ('[engines.local]\nurl = "http://h"', ["engines.local.url must be unix:///path, tcp"]),
         ('[engines.local]\nurl = "tcp://h"', ["engines.local.url must be"]),
+        ('[engines.local]\nurl = "ssh://u:p@h"', ["engines.local.url must be"]),
         ("[engines.local]\ncontainers = [1]", ["engines.local.containers must be a list"]),
     ],
 )
