@@ -18,6 +18,7 @@ from service.api import fields, problems
 from service.api.guard import PUBLIC
 from service.domain import errors
 from service.domain.errors import RegistryAdminError
+from service.domain.reference import REPOSITORY_LIMIT
 
 Document = dict[str, Any]
 Kind = type[RegistryAdminError]
@@ -86,12 +87,10 @@ SECTIONS = ("openapi", "info", "servers", "tags", "paths", "components")
 DOCUMENT = "openapi-document"
 """Where an application keeps its document."""
 
-REPOSITORY_LIMIT = 255
-
 _PATH: Mapping[str, tuple[str, str, Document]] = {
     "registry": ("The registry's configured name.", "default", {"pattern": fields.REGISTRY}),
     "repository": (
-        "The repository's name; it may hold slashes, written as they are or as `%2F`.",
+        "The repository's name; slashes as they are or as `%2F`.",
         "library/alpine",
         {"pattern": fields.REPOSITORY, "maxLength": REPOSITORY_LIMIT},
     ),
@@ -242,9 +241,7 @@ _SAMPLE_MEMBERS: Mapping[Kind, Document] = {
     errors.ManifestTagged: {"tags": ["3.20"]},
     errors.ManifestInIndex: {"parents": ["sha256:" + "1d" * 32]},
     errors.TagExists: {
-        "tags": [
-            {"tag": "3.20", "digest": "sha256:" + "4b" * 32, "current": "sha256:" + "a3" * 32}
-        ]
+        "tags": [{"tag": "3.20", "digest": "sha256:" + "4b" * 32, "current": "sha256:" + "a3" * 32}]
     },
     errors.DigestMismatch: {"current": "sha256:" + "4b" * 32},
     errors.BlobsCollected: {"blobs": ["sha256:" + "a3" * 32]},

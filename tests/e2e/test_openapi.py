@@ -1,0 +1,100 @@
+"""The OpenAPI document: clean to a linter, and true of the service that runs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import images
+from demo.images import sample
+from tests.e2e.bed.http import ask
+from tests.e2e.bed.registry import MakeRegistry, RunningRegistry
+from tests.e2e.bed.service import MakeService, Service
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "openapi" / "openapi.json"
+REDOCLY = Path(__file__).parent / "openapi-lint" / "node_modules" / ".bin" / "redocly"
+QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "CI": "true"}
+SEED = "1"
+CASES = "15"
+"""Most generated requests an operation and phase; what the coverage phase lists comes besides."""
+
+APP = "library/alpine"
+
+
+def test_the_document_is_clean_to_redocly() -> None:
+    linted = subprocess.run(
+        [str(REDOCLY), "lint", str(DOCUMENT), "--extends", "recommended", "--format", "json"],
+        env=os.environ | QUIET,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    found = json.loads(linted.stdout)
+    assert found["problems"] == []
+    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}
+    assert linted.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def filled(module_registry: MakeRegistry) -> RunningRegistry:
+    """A registry that holds what the document's examples name."""
+    made = module_registry()
+    with made.pusher() as pusher:
+        pusher.push(APP, sample("alpine"), "3.20", "3.20-slim")
+        pusher.push(APP, images.multi_arch("alpine"), "multi")
+        subject = sample("signed")
+        pusher.push(APP, subject, "signed")
+        pusher.push(APP, images.signature(subject), images.cosign_tag(subject))
+        pusher.push("team/app", images.artifact(b"a list"), "list")
+    return made
+
+
+@pytest.fixture(scope="module")
+def running(module_service: MakeService, filled: RunningRegistry) -> Service:
+    return module_service(filled)
+
+
+def test_the_service_serves_the_document_checked_in(running: Service) -> None:
+    answer = ask(f"{running.url}/openapi.json")
+    assert answer.body == DOCUMENT.read_bytes()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What schemathesis found."""
+
+    code: int
+    output: str
+    report: dict[str, Any]
+
+
+def schemathesis(running: Service, folder: Path, *arguments: str, config: str = "") -> Run:
+    """Fuzz the running service as an administrator, with every check there is."""
+    report = folder / "report.json"
+    (folder / "schemathesis.toml").write_text(config)
+    command = [sys.executable, "-m", "schemathesis.cli"]
+    command += ["--config-file", str(folder / "schemathesis.toml"), "run"]
+    command += [f"{running.url}/openapi.json", "--checks", "all", "--no-color"]
+    command += ["--header", f"Authorization: Bearer {running.token('admin')}"]
+    command += ["--max-examples", CASES, "--seed", SEED, "--continue-on-failure"]
+    command += ["--report", "json", "--report-json-path", str(report), *arguments]
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=600, check=False
+    )
+    return Run(ended.returncode, ended.stdout + ended.stderr, json.loads(report.read_text()))
+
+
+@pytest.mark.timeout(700)
+def test_the_service_does_what_the_document_says(running: Service, tmp_path: Path) -> None:
+    found = schemathesis(running, tmp_path)
+    print(found.report.keys())
+    assert found.code == 0, found.output
+    assert "Authentication failed" not in found.output, found.output
