@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from service.domain.audit import Change
 from service.domain.errors import JobNotCancellable, ValidationFailed
@@ -16,14 +16,22 @@ from service.domain.identity import new_id
 from service.domain.job import Job, JobKind, JobQuery, JobRequest, LogLine
 from service.domain.job_records import JobRecords, NewJob
 from service.domain.ports import Clock
-
-if TYPE_CHECKING:
-    from service.jobs.queue import Queue
+from service.jobs.lanes import lane_of
 
 PARAMS_LIMIT = 4 * 1024 * 1024
 """Bytes of a job's params as JSON."""
 
 log = logging.getLogger(__name__)
+
+
+class Entrance(Protocol):
+    """The queue, as whoever accepts jobs sees it."""
+
+    def enqueue(self, transaction: object, job_id: str, exclusive: str | None, lane: str) -> None:
+        """Put a job into its lane, within a transaction of the store's own connection."""
+
+    def drop(self, job_id: str) -> None:
+        """Take a job that was never begun out of the queue."""
 
 
 class DurableJobs:
@@ -32,11 +40,15 @@ class DurableJobs:
     def __init__(
         self,
         records: JobRecords,
-        open_queue: Callable[[], Queue],
+        open_queue: Callable[[], Entrance],
         kinds: Iterable[JobKind],
         clock: Clock,
     ) -> None:
-        """Accept jobs of ``kinds`` alone; ``open_queue`` is called when it is first needed."""
+        """Accept jobs of ``kinds`` alone.
+
+        ``open_queue`` is called when the queue is needed: a process that accepts no jobs does
+        without DBOS, which saves 15 MB.
+        """
         self._records = records
         self._queue = open_queue
         self._kinds = {kind.name: kind for kind in kinds}
@@ -83,11 +95,8 @@ class DurableJobs:
         return self._records.get(job_id)
 
     def _enqueue(self, new: NewJob, kind: JobKind, transaction: object) -> None:
-        from service.jobs.queue import lane_of  # noqa: PLC0415 - see below
-
         exclusive = new.request.exclusive
         lane = lane_of(new.id, kind, exclusive)
-        # A process that accepts no job does without DBOS, and that saves 15 MB.
         self._queue().enqueue(transaction, new.id, exclusive, lane)
 
     def _drop(self, job_id: str) -> None:

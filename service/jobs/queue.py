@@ -1,13 +1,11 @@
 """The queue of jobs on DBOS, from outside of the process that runs them.
 
-One queue holds all jobs, since each queue that is polled costs. It is partitioned into lanes, and
-one job of a lane runs at a time: a job that excludes others is in the lane of what it works on,
-``bulk`` ones share a few lanes, any other has a lane of its own.
+One queue holds all jobs, since each queue that is polled costs. Its partitions are the lanes of
+:mod:`service.jobs.lanes`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Collection, Mapping
@@ -15,8 +13,6 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
-
-from service.domain.job import JobKind
 
 APPLICATION = "registry-admin"
 VERSION = "1"
@@ -31,27 +27,15 @@ POLL_SECONDS = 0.15
 AT_ONCE = 8
 """Most jobs at once in a worker; with PostgreSQL each holds a connection for its lock."""
 
-BULK_LANES = 4
 ALIVE = frozenset({"ENQUEUED", "PENDING", "DELAYED"})
 SERIALIZER = DBOSPortableJSONSerializer()
 """The default is pickle: code execution for whoever can write to the database."""
 
 POSTGRES_LIMITS = {"connect_timeout": "5", "keepalives_idle": "30", "tcp_user_timeout": "15000"}
 
-log = logging.getLogger(__name__)
-
 # With a handler of ours DBOS adds none of its own, and what it logs goes where all the rest goes.
 logging.getLogger("dbos").addHandler(logging.NullHandler())
 logging.getLogger("dbos").setLevel(logging.WARNING)
-
-
-def lane_of(job_id: str, kind: JobKind, exclusive: str | None) -> str:
-    """Name the lane of a job."""
-    if exclusive is not None:
-        return f"exclusive/{exclusive}"
-    if kind.bulk:
-        return f"bulk/{int(hashlib.sha256(job_id.encode()).hexdigest(), 16) % BULK_LANES}"
-    return f"job/{job_id}"
 
 
 def bounded(url: str) -> str:
