@@ -93,7 +93,7 @@ class Contents:
     tags: dict[Tag, Digest] = field(default_factory=dict)
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     vouched: set[Digest] = field(default_factory=set)
-    """Blobs that are gone while the registry's cache still says they are there."""
+    """Blobs, manifests too, that are gone while the registry's cache says they are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +404,8 @@ class FakeWriter:
         with self._registry.write(Write("put_manifest", repository, reference)) as contents:
             self._require_acceptable(contents, reference, manifest)
             self._registry.contents[repository] = contents
-            contents.manifests[manifest.digest] = manifest
+            if manifest.digest not in contents.vouched:
+                contents.manifests[manifest.digest] = manifest
             if isinstance(reference, Tag):
                 contents.tags[reference] = manifest.digest
 

@@ -12,6 +12,7 @@ from service.domain.deletion_record import Deletion
 from service.domain.errors import (
     BlobsCollected,
     Conflict,
+    ManifestRefused,
     ManifestUnknown,
     NotRestorable,
     RepositoryUnknown,
@@ -48,7 +49,8 @@ class Restorer:
 
         Raise DeletionUnknown, NotRestorable, TagExists (unless ``force``), BlobsCollected,
         RegistryReadOnly or RepositoryBusy; then nothing was changed. ManifestRefused: a child
-        that was deleted by force, another deletion, has to be restored first.
+        that was deleted by force, another deletion, has to be restored first, or the registry
+        has to be restarted after a collection; then no tag was put back.
         """
         repository = self._store.deletions.get(self._registry.name, deletion_id).repository
         with self._store.locks.hold(lock_name(self._registry.name, repository), LOCK_WAIT_SECONDS):
@@ -160,11 +162,23 @@ class Restorer:
         deletion, writer = found.deletion, self._registry.writer(change)
         for raw in found.manifests:
             writer.put_manifest(deletion.repository, raw.digest, raw)
+        self._require_served(deletion, found.manifests)
         bodies = {raw.digest: raw for raw in (*deletion.manifests, *deletion.supports)}
         for removed in deletion.tags:
             if removed.tag in found.tags and removed.digest is not None:
                 writer.put_manifest(deletion.repository, removed.tag, bodies[removed.digest])
         self._store.deletions.set_state(change, deletion.id, "removed")
+
+    def _require_served(self, deletion: Deletion, manifests: Iterable[RawManifest]) -> None:
+        # Distribution remembers manifests that a collection has swept: until it is restarted it
+        # takes one for known, answers 201 and keeps nothing. A tag on it would dangle.
+        lost = [raw.digest for raw in manifests if not self._served(deletion, raw.digest)]
+        if lost:
+            raise ManifestRefused(
+                f"The registry '{deletion.registry}' says that it has taken {lost[0]}, and does "
+                "not serve it: it remembers what garbage collection has swept. No tag was put "
+                "back. Restart the registry, then restore again."
+            )
 
 
 def _own_blobs(raw: RawManifest) -> Iterator[Digest]:

@@ -1,0 +1,51 @@
+"""What a restore looks at, beyond what random repositories show in test_deletion."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.domain.audit import Attempt, AuditTrail, Change
+from service.domain.deletion import RemoveTag
+from service.domain.deletion_record import Deletion
+from service.domain.errors import ManifestRefused
+from service.domain.reference import Repository, Tag
+from service.domain.removal import Remover
+from service.domain.restoration import Restorer
+from tests.fakes import FakeRegistry, image
+from tests.fakes_store import FakeStore, WallClock
+
+APP, V1 = Repository("team/app"), Tag("1")
+ONE = image("one")
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def change(store: FakeStore) -> Change:
+    return AuditTrail(store.audit).begin(Attempt("test", "tester"))
+
+
+def test_a_manifest_that_is_taken_and_not_kept_gets_no_tag(
+    store: FakeStore, change: Change
+) -> None:
+    registry = FakeRegistry()
+    registry.push(APP, ONE, V1)
+    removed = remove(registry, store, change)
+    vouched = registry.contents[APP].vouched
+    vouched.add(ONE.digest)
+    restorer = Restorer(registry, store)
+    with pytest.raises(ManifestRefused, match="Restart the registry"):
+        restorer.restore(change, removed.id, force=False, dry_run=False)
+    assert registry.tags(APP) == []
+    assert store.deletions.get(registry.name, removed.id).state == "removed"
+    vouched.clear()
+    restorer.restore(change, removed.id, force=False, dry_run=False)
+    assert registry.resolve(APP, V1) == ONE.digest
+
+
+def remove(registry: FakeRegistry, store: FakeStore, change: Change) -> Deletion:
+    remover = Remover(registry, store, WallClock())
+    return remover.remove(change, "tester", RemoveTag(APP, V1), dry_run=False)
