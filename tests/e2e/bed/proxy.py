@@ -206,7 +206,11 @@ class Proxy:
 def received(answer: http.client.HTTPResponse) -> Reply:
     headers = [row for row in answer.getheaders() if row[0].lower() not in HOP]
     length = answer.getheader("Content-Length")
-    return Reply(answer.status, headers, answer.read(), int(length) if length else None)
+    try:
+        body = answer.read()
+    except http.client.IncompleteRead as broken:  # a registry whose blob is gone does so
+        body = broken.partial
+    return Reply(answer.status, headers, body, int(length) if length else None)
 
 
 class Server(ThreadingHTTPServer):
