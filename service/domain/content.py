@@ -7,6 +7,7 @@ Schema 1 and 2.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -44,7 +45,15 @@ FOREIGN_LAYER_TYPES = frozenset(
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """Most bytes of a manifest; the limit of the reference implementation and of the OCI text."""
 
+CONFIG_LIMIT = 4 * 1024 * 1024
+"""Most bytes of an image's config that are read."""
+
 CREATED_ANNOTATION = "org.opencontainers.image.created"
+
+_SIZE_LIMIT = 2**63
+_WORD_LIMIT = 128
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")  # RFC 6838, section 4.2
 
 Kind = Literal["image", "index", "artifact"]
 
@@ -65,7 +74,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A pointer to content: size in bytes, None where schema1 does not tell it."""
+    """A pointer to content: size in bytes, None where it is not told, or is no size."""
 
     digest: Digest
     media_type: str
@@ -114,8 +123,8 @@ class Manifest:
     subject: Descriptor | None = None
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
-    history: tuple[Mapping[str, Any], ...] = ()
-    """Schema1 alone: its v1 images, one a layer and in the same order."""
+    history: tuple[Any, ...] = ()
+    """Schema1 alone: its v1 images as JSON, one a layer and in the same order."""
 
     @property
     def is_index(self) -> bool:
@@ -144,7 +153,11 @@ class Manifest:
 
 
 def parse_manifest(raw: RawManifest) -> Manifest:
-    """Parse exact bytes; raise RegistryAnswerInvalid when they are no manifest."""
+    """Parse exact bytes; raise RegistryAnswerInvalid when they are no manifest.
+
+    What a manifest points at must make sense: deletion rests on it. What it merely says, a size
+    or an annotation, is left out where it is of the wrong type.
+    """
     try:
         document = json.loads(raw.body)
         return _READERS.get(raw.media_type, _image)(raw, document)
@@ -167,8 +180,9 @@ def _senseless(raw: RawManifest) -> RegistryAnswerInvalid:
 
 
 def _image(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
+    _require_fields(document, own=_IMAGE_FIELDS, other=_INDEX_FIELDS)
     config = document.get("config")
-    listed = document.get("layers") or document.get("blobs") or ()
+    listed = _listed(document, "layers") or _listed(document, "blobs")
     return Manifest(
         **_common(raw, document),
         config=_descriptor(config) if config else None,
@@ -177,8 +191,17 @@ def _image(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
 
 
 def _index(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
-    children = tuple(_descriptor(child) for child in document.get("manifests") or ())
+    _require_fields(document, own=_INDEX_FIELDS, other=_IMAGE_FIELDS)
+    children = tuple(_descriptor(child) for child in _listed(document, "manifests"))
     return Manifest(**_common(raw, document), children=children)
+
+
+def _require_fields(
+    document: Mapping[str, Any], *, own: frozenset[str], other: frozenset[str]
+) -> None:
+    # A document that is both, or neither, could hide the children that an index protects.
+    if not own & document.keys() or any(document.get(name) for name in other):
+        raise ValueError("fields")
 
 
 def _schema1(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
@@ -191,6 +214,8 @@ def _schema1(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
     return Manifest(raw.digest, raw.media_type, len(raw.body), layers=layers, history=history)
 
 
+_IMAGE_FIELDS = frozenset({"config", "layers", "blobs"})
+_INDEX_FIELDS = frozenset({"manifests"})
 _READERS = {DOCKER_LIST: _index, OCI_INDEX: _index, SCHEMA1: _schema1, SCHEMA1_SIGNED: _schema1}
 
 
@@ -201,67 +226,99 @@ def _common(raw: RawManifest, document: Mapping[str, Any]) -> dict[str, Any]:
         "media_type": raw.media_type,
         "size": len(raw.body),
         "subject": _descriptor(subject) if subject else None,
-        "artifact_type": _text(document.get("artifactType")),
-        "annotations": _texts(document.get("annotations")),
+        "artifact_type": as_text(document.get("artifactType")),
+        "annotations": as_texts(document.get("annotations")),
     }
 
 
+def _listed(document: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = document.get(name)  # null is what Go writes for an empty list
+    if not isinstance(value, list | None):
+        raise TypeError(name)
+    return value or ()
+
+
 def _descriptor(document: Mapping[str, Any]) -> Descriptor:
-    size = document.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise ValueError("size")
     return Descriptor(
         digest=Digest.listed(document["digest"]),
-        media_type=_text(document.get("mediaType")) or "application/octet-stream",
-        size=size,
-        platform=parse_platform(document.get("platform")),
-        artifact_type=_text(document.get("artifactType")),
-        annotations=_texts(document.get("annotations")),
+        media_type=as_text(document.get("mediaType")) or "application/octet-stream",
+        size=_size(document.get("size")),
+        platform=_platform(document.get("platform")),
+        artifact_type=as_text(document.get("artifactType")),
+        annotations=as_texts(document.get("annotations")),
     )
 
 
-def parse_platform(document: Mapping[str, Any] | None) -> Platform | None:
-    """Read a platform object, or the same three fields of an image config."""
-    if not document:
+def _size(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool):
         return None
-    os, architecture = _text(document.get("os")), _text(document.get("architecture"))
-    return Platform(os or "", architecture or "", _text(document.get("variant")))
+    return value if 0 <= value < _SIZE_LIMIT else None
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _platform(value: object) -> Platform | None:
+    """Read a descriptor's platform, None unless it names both system and processor."""
+    if not isinstance(value, Mapping):
+        return None
+    platform = parse_platform(value)
+    return platform if platform.os and platform.architecture else None
 
 
-def _texts(value: object) -> Mapping[str, str]:
+def parse_platform(document: Mapping[str, Any]) -> Platform:
+    """Read a platform object, or the same three fields of an image config; empty where absent."""
+    return Platform(
+        _word(document.get("os")) or "",
+        _word(document.get("architecture")) or "",
+        _word(document.get("variant")),
+    )
+
+
+def _word(value: object) -> str | None:
+    """Read a short text: these are remembered by the ten thousand, so none may be large."""
+    return as_text(value) if isinstance(value, str) and len(value) <= _WORD_LIMIT else None
+
+
+def as_text(value: object) -> str | None:
+    """Return a text that is not empty, else None; anything that JSON holds may come."""
+    return encodable(value) if isinstance(value, str) and value else None
+
+
+def as_texts(value: object) -> Mapping[str, str]:
+    """Return those members of an object that are texts."""
     if not isinstance(value, Mapping):
         return {}
-    return {str(key): text for key, text in value.items() if isinstance(text, str)}
+    return {encodable(key): encodable(text) for key, text in value.items() if isinstance(text, str)}
+
+
+def encodable(text: str) -> str:
+    """Replace half surrogate pairs, which JSON can spell and no other encoding can hold."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def media_type_of(body: bytes, declared: str | None) -> str:
-    """Name a manifest's type: the registry's Content-Type, else what the document itself says.
+    """Name a manifest's type: what the document itself says, else the registry's Content-Type.
 
-    Old registries send ``application/json`` or nothing for schema1, and some leave the type to
-    the document.
+    The document is what the digest vouches for. Many name no type, and then old registries send
+    ``application/json`` or nothing for schema1.
     """
     bare = (declared or "").partition(";")[0].strip().lower()
-    if bare in ACCEPTED:
-        return bare
+    document = _object(body)
+    named = as_text(document.get("mediaType"))
+    known = [one for one in (named, bare) if one in ACCEPTED]
+    others = [one for one in (named, _shape(document), bare) if one and _MEDIA_TYPE.fullmatch(one)]
+    return (*known, *others, "application/octet-stream")[0]
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
     try:
         document = json.loads(body)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        return bare or "application/octet-stream"
-    return _self_described(document) or bare or "application/octet-stream"
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
-def _self_described(document: Mapping[str, Any]) -> str | None:
-    named = _text(document.get("mediaType"))
-    if named:
-        return named
+def _shape(document: Mapping[str, Any]) -> str | None:
     if document.get("schemaVersion") == 1:
         return SCHEMA1_SIGNED if document.get("signatures") else SCHEMA1
-    if isinstance(document.get("manifests"), Sequence):
+    if isinstance(document.get("manifests"), list):
         return OCI_INDEX
     return OCI_MANIFEST if "config" in document else None

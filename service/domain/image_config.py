@@ -14,13 +14,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from service.domain.content import Platform, parse_platform
+from service.domain.content import Platform, as_text, as_texts, encodable, parse_platform
 
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_HOUR, _MINUTE = r"(?:[01][0-9]|2[0-3])", r"[0-5][0-9]"
+_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
+    rf"({_HOUR}:{_MINUTE}:{_MINUTE})(?:(\.[0-9]{{1,9}})[0-9]*)?([Zz]|[+-]{_HOUR}:{_MINUTE})"
+)
 
 
 def normalised_time(text: object) -> str | None:
-    """Turn RFC 3339 into UTC with ``Z``, keeping the digits of the fraction; None if it is none."""
+    """Turn RFC 3339 into UTC with ``Z``; None if it is no such text.
+
+    The digits of the fraction are kept, up to nanoseconds: what is remembered must stay short.
+    """
     match = _TIME.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None
@@ -69,36 +76,37 @@ def parse_config(body: bytes) -> ImageConfig:
         document = None
     document = _mapping(document)
     history = [_mapping(step) for step in _sequence(document.get("history"))]
-    steps = tuple(_text(step.get("created_by")) for step in history if not step.get("empty_layer"))
+    steps = tuple(
+        as_text(step.get("created_by")) for step in history if not step.get("empty_layer")
+    )
     return _config(document, steps)
 
 
-def schema1_config(history: Sequence[Mapping[str, Any]]) -> ImageConfig:
+def schema1_config(history: Sequence[object]) -> ImageConfig:
     """Read the v1 images of a schema1 manifest, base first: the last one describes the image."""
     return _config(_mapping(history[-1]), tuple(_v1_step(_mapping(image)) for image in history))
 
 
 def _v1_step(image: Mapping[str, Any]) -> str | None:
-    command = _texts(_mapping(image.get("container_config")).get("Cmd"))
+    command = _arguments(_mapping(image.get("container_config")).get("Cmd"))
     return " ".join(command) if command else None
 
 
 def _config(document: Mapping[str, Any], steps: tuple[str | None, ...]) -> ImageConfig:
-    platform = parse_platform(document) or Platform("", "")
+    platform = parse_platform(document)
     run = _mapping(document.get("config"))
-    labels = _mapping(run.get("Labels"))
     return ImageConfig(
         created=normalised_time(document.get("created")),
         architecture=platform.architecture or None,
         os=platform.os or None,
         variant=platform.variant,
-        labels={str(key): text for key, text in labels.items() if isinstance(text, str)},
-        entrypoint=_texts(run.get("Entrypoint")),
-        cmd=_texts(run.get("Cmd")),
-        env=_texts(run.get("Env")) or (),
-        user=_text(run.get("User")),
-        working_dir=_text(run.get("WorkingDir")),
-        exposed_ports=tuple(sorted(map(str, _mapping(run.get("ExposedPorts"))))),
+        labels=as_texts(run.get("Labels")),
+        entrypoint=_arguments(run.get("Entrypoint")),
+        cmd=_arguments(run.get("Cmd")),
+        env=_arguments(run.get("Env")) or (),
+        user=as_text(run.get("User")),
+        working_dir=as_text(run.get("WorkingDir")),
+        exposed_ports=_arguments(sorted(_mapping(run.get("ExposedPorts")))) or (),
         layer_steps=steps,
     )
 
@@ -111,13 +119,10 @@ def _sequence(value: object) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _texts(value: object) -> tuple[str, ...] | None:
-    if isinstance(value, str):  # shell form, as some builders write it
-        return (value,)
+def _arguments(value: object) -> tuple[str, ...] | None:
+    """Read a command or the like; some builders write one text, in shell form."""
+    if isinstance(value, str):
+        return _arguments([value])
     if not isinstance(value, list):
         return None
-    return tuple(item for item in value if isinstance(item, str))
+    return tuple(encodable(item) for item in value if isinstance(item, str))
