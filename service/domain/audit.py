@@ -7,7 +7,7 @@ makes one, after the attempt is stored. A change that has ended opens nothing an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -58,7 +58,7 @@ class AuditLog(Protocol):
         """Store the attempt before it is tried."""
 
     def record_completion(self, event_id: str, completion: Completion) -> None:
-        """Store how it ended, once."""
+        """Store how it ended, once; raise RuntimeError when it never began or has ended."""
 
 
 class Change:
@@ -95,6 +95,11 @@ class AuditTrail:
     def begin(self, attempt: Attempt) -> Change:
         """Record an attempt; whoever begins completes it, as the HTTP layer does."""
         return Change(new_id(), attempt, self._log)
+
+    def complete_abandoned(self, event_id: str, completion: Completion) -> None:
+        """Write the outcome of a change whose process died; nothing happens when it has one."""
+        with suppress(RuntimeError):
+            self._log.record_completion(event_id, completion)
 
     @contextmanager
     def attempt(self, attempt: Attempt) -> Iterator[Change]:

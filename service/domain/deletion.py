@@ -66,6 +66,14 @@ class Snapshot:
         """Return all tags that point at ``digest``."""
         return frozenset(tag for tag, target in self.tags.items() if target == digest)
 
+    def without(self, tags: Iterable[Tag], manifests: Iterable[Digest]) -> Snapshot:
+        """Return the snapshot as it is when these have gone."""
+        gone_tags, gone = frozenset(tags), frozenset(manifests)
+        return Snapshot(
+            {tag: target for tag, target in self.tags.items() if tag not in gone_tags},
+            {digest: node for digest, node in self.nodes.items() if digest not in gone},
+        )
+
     def parents(self, digest: Digest) -> frozenset[Digest]:
         """Return all known indexes that hold ``digest`` as a child."""
         return frozenset(node.digest for node in self.nodes.values() if digest in node.children)

@@ -59,6 +59,8 @@ class Deletion:
     requested_by: str
     created_at: datetime
     supports: tuple[RawManifest, ...] = ()
+    change_id: str | None = None
+    """The audit event of the change that it was made under, or is being restored under."""
     dry_run: bool = False
     state: State = "removing"
     collected: bool = False

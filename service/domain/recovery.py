@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from service.domain.audit import Attempt, AuditTrail
+from service.domain.audit import Attempt, AuditTrail, Completion
 from service.domain.deletion_record import Deletion
 from service.domain.errors import RegistryAdminError, RepositoryBusy
 from service.domain.ports import Clock, Registries, Registry, Store
@@ -57,5 +57,13 @@ def _finished(
             Remover(registry, store, clock).finish(change, deletion)
         else:
             Restorer(registry, store).finish(change, deletion)
+    _complete_original(trail, deletion)
     log.info("finished the interrupted deletion %s of %s", deletion.id, target)
     return True
+
+
+def _complete_original(trail: AuditTrail, deletion: Deletion) -> None:
+    """Write the outcome that the dead process could not write of its change."""
+    if deletion.change_id is not None:
+        details: dict[str, object] = {"deletion": deletion.id, "finished_by": ACTOR}
+        trail.complete_abandoned(deletion.change_id, Completion("succeeded", details=details))

@@ -74,7 +74,7 @@ class Remover:
             deletion = self._prepare(requested_by, request)
             if dry_run:
                 return replace(deletion, dry_run=True)
-            return self._carry_out(change, deletion)
+            return self.carry_out(change, deletion)
 
     def finish(self, change: Change, deletion: Deletion) -> Deletion:
         """Finish, under the repository's lock, what a process began that died.
@@ -100,7 +100,7 @@ class Remover:
         found = survey(self._registry, request.repository, [focus] if focus else [])
         decided = plan(found.snapshot, request)
         _require_unmoved(request, focus, decided.digest)
-        return self._record(requested_by, request, decided, found.bodies)
+        return self.record(requested_by, request, decided, found.bodies)
 
     def _focus(self, request: Request) -> Digest | None:
         """Find the manifest in question: one cheap request that answers most mistakes."""
@@ -113,13 +113,14 @@ class Remover:
                 return None  # dangling
         raise TagUnknown(f"The repository '{request.repository}' has no tag '{request.tag}'.")
 
-    def _record(
+    def record(
         self,
         requested_by: str,
         request: Request,
         decided: Plan,
         bodies: Mapping[Digest, RawManifest],
     ) -> Deletion:
+        """Make the record of what was decided, with all bytes that a restore may need."""
         targets = [removed.digest for removed in decided.tags if removed.digest]
         needed = _with_children(bodies, [*decided.manifests, *targets])
         return Deletion(
@@ -138,7 +139,9 @@ class Remover:
 
     # Doing
 
-    def _carry_out(self, change: Change, deletion: Deletion) -> Deletion:
+    def carry_out(self, change: Change, deletion: Deletion) -> Deletion:
+        """Store a planned deletion and do it, under the repository's lock."""
+        deletion = replace(deletion, change_id=change.id)
         self._store.deletions.add(change, deletion)
         steps = Steps(self._registry, change, deletion)
         manifests = [raw.digest for raw in deletion.manifests]

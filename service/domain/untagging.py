@@ -88,6 +88,8 @@ class Steps:
         """
         for removed in tags:
             current = self._target(removed.tag)
+            if current is None and removed.tag not in self._listed():
+                continue  # gone already
             if current == removed.digest:
                 self._untag(removed)
             elif current is not None:
@@ -130,7 +132,7 @@ class Steps:
     def _target(self, tag: Tag) -> Digest | None:
         try:
             return self._registry.resolve(self._repository, tag)
-        except ManifestUnknown:
+        except (ManifestUnknown, RepositoryUnknown):
             return None
 
     def _listed(self) -> set[Tag]:

@@ -132,6 +132,7 @@ deletion = Table(
     Column("tags", JSON, nullable=False),
     Column("kept", JSON, nullable=False),
     Column("requested_by", SafeText, nullable=False),
+    Column("change_id", String),
     Column("created_at", UtcTime, nullable=False),
     Column("state", String, nullable=False),
     Column("collected", Boolean, nullable=False),

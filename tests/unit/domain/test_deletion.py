@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
+from service.domain.audit import Attempt
 from service.domain.content import OCI_MANIFEST, RawManifest, parse_manifest
 from service.domain.deletion import (
     Node,
@@ -34,7 +35,9 @@ from service.domain.errors import (
     TagExists,
     TagUnknown,
 )
+from service.domain.ports import AuditQuery
 from service.domain.reference import Digest, Repository, Tag
+from service.domain.removal import Remover
 from tests.fakes import V2, Behaviour, Died, FakeRegistry, image, index
 from tests.fakes_store import WallClock
 from tests.unit.domain.worlds import REPOSITORY, World, requests_for, worlds, worlds_with_request
@@ -132,7 +135,14 @@ def test_a_dry_run_answers_what_the_real_run_does_and_changes_nothing(
     assert world.registry.writes == []
     assert not world.store.deletions.page("default", 10, None)
     real = world.remove(request)
-    as_real = replace(dry, id=real.id, created_at=real.created_at, dry_run=False, state="removed")
+    as_real = replace(
+        dry,
+        id=real.id,
+        created_at=real.created_at,
+        change_id=real.change_id,
+        dry_run=False,
+        state="removed",
+    )
     assert as_real == real
 
 
@@ -514,6 +524,39 @@ def test_tags_moved_since_a_crash_stay_where_they_were_moved_to() -> None:
     assert world.recover() == 1
     assert world.tags == {Tag("again"): index(child).digest, Tag("one"): image("new").digest}
     assert child.digest in world.manifests
+
+
+def test_the_audit_event_of_a_killed_deletion_gets_its_outcome_from_whoever_finishes_it() -> None:
+    world = world_of(one="x", two="x")
+    world.registry.die(1, "after")
+    change = world.trail.begin(Attempt("tag.delete", "tester"))
+    with pytest.raises(Died):
+        Remover(world.registry, world.store, WallClock()).remove(
+            change, "tester", remove_tag("one"), dry_run=False
+        )
+    world.registry.revive()
+    assert outcomes(world)["tag.delete"] is None
+    world.recover()
+    assert outcomes(world) == {"tag.delete": "succeeded", "deletion.recover": "succeeded"}
+
+
+def outcomes(world: World) -> dict[str, str | None]:
+    events = world.store.audit.page(AuditQuery(), 100, None)
+    found = {event.attempt.action: event.completion for event in events}
+    return {action: done.outcome if done else None for action, done in found.items()}
+
+
+def test_an_interrupted_deletion_ends_when_its_repository_has_gone() -> None:
+    world = world_of(one="x", two="x")
+    world.registry.dangle(REPOSITORY, "one")
+    world.registry.die(1, "before")
+    with pytest.raises(Died):
+        world.remove(remove_tag("one"))
+    world.registry.revive()
+    del world.registry.contents[REPOSITORY]
+    assert world.recover() == 1
+    assert REPOSITORY not in world.registry.contents
+    assert not world.store.deletions.unfinished()
 
 
 def test_the_work_of_a_living_process_is_not_taken_over() -> None:

@@ -100,6 +100,7 @@ def create_deletion() -> None:
         sa.Column("tags", sa.JSON, nullable=False),
         sa.Column("kept", sa.JSON, nullable=False),
         sa.Column("requested_by", SafeText, nullable=False),
+        sa.Column("change_id", sa.String),
         sa.Column("created_at", UtcTime, nullable=False),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("collected", sa.Boolean, nullable=False),
