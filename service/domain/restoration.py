@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.domain.audit import Change
 from service.domain.concurrency import spread
@@ -151,7 +151,8 @@ class Restorer:
     # Doing
 
     def _carry_out_or_stop(self, change: Change, found: Restoration) -> None:
-        self._store.deletions.set_state(change, found.deletion.id, "restoring")
+        begun = replace(found.deletion, state="restoring", change_id=change.id)
+        self._store.deletions.replace(change, begun)
         try:
             self._carry_out(change, found)
         except Conflict:  # a refusal would be repeated for ever; what failed otherwise is finished
