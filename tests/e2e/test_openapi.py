@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,12 @@ DOCUMENT = ROOT / "openapi" / "openapi.json"
 REDOCLY = Path(__file__).parent / "openapi-lint" / "node_modules" / ".bin" / "redocly"
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "CI": "true"}
 SEED = "1"
+SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CASES = "15"
 """Most generated requests an operation and phase; what the coverage phase lists comes besides."""
 
 APP = "library/alpine"
+REPOSITORY = f"/v1/registries/default/repositories/{APP}"
 
 
 def test_the_document_is_clean_to_redocly() -> None:
@@ -50,6 +51,7 @@ def filled(module_registry: MakeRegistry) -> RunningRegistry:
     with made.pusher() as pusher:
         pusher.push(APP, sample("alpine"), "3.20", "3.20-slim")
         pusher.push(APP, images.multi_arch("alpine"), "multi")
+        pusher.push(APP, sample("doomed"), "doomed")
         subject = sample("signed")
         pusher.push(APP, subject, "signed")
         pusher.push(APP, images.signature(subject), images.cosign_tag(subject))
@@ -69,20 +71,36 @@ def test_the_service_serves_the_document_checked_in(running: Service) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """What schemathesis found."""
+    """What schemathesis found: its exit code, what it printed, its report."""
 
     code: int
     output: str
     report: dict[str, Any]
 
+    def require_success(self) -> None:
+        """Raise unless every check passed, on every operation, with a token good to the end."""
+        assert self.code == 0, self.output
+        assert self.report["complete"], self.output
+        assert self.report["test_cases"]["with_failures"] == 0
+        assert self.report["operations"]["tested"] == self.report["operations"]["selected"]
+        assert self.report["operations"]["errored"] == 0
+        assert self.report["warnings"]["missing_auth"] == [], self.output
 
-def schemathesis(running: Service, folder: Path, *arguments: str, config: str = "") -> Run:
+    def never_accepted(self) -> set[str]:
+        """Operations whose every valid request was refused, or reached nothing."""
+        return {
+            operation
+            for operation, phases in self.report["valid_rates"].items()
+            if not sum(phase["accepted"] for phase in phases.values())
+        }
+
+
+def schemathesis(running: Service, folder: Path, config: str, *arguments: str) -> Run:
     """Fuzz the running service as an administrator, with every check there is."""
-    report = folder / "report.json"
-    (folder / "schemathesis.toml").write_text(config)
-    command = [sys.executable, "-m", "schemathesis.cli"]
-    command += ["--config-file", str(folder / "schemathesis.toml"), "run"]
-    command += [f"{running.url}/openapi.json", "--checks", "all", "--no-color"]
+    report, settings = folder / "report.json", folder / "schemathesis.toml"
+    settings.write_text(config)
+    command = [str(SCHEMATHESIS), "--no-color", "--config-file", str(settings)]
+    command += ["run", f"{running.url}/openapi.json", "--checks", "all"]
     command += ["--header", f"Authorization: Bearer {running.token('admin')}"]
     command += ["--max-examples", CASES, "--seed", SEED, "--continue-on-failure"]
     command += ["--report", "json", "--report-json-path", str(report), *arguments]
@@ -94,7 +112,27 @@ def schemathesis(running: Service, folder: Path, *arguments: str, config: str = 
 
 @pytest.mark.timeout(700)
 def test_the_service_does_what_the_document_says(running: Service, tmp_path: Path) -> None:
-    found = schemathesis(running, tmp_path)
-    print(found.report.keys())
-    assert found.code == 0, found.output
-    assert "Authentication failed" not in found.output, found.output
+    found = schemathesis(running, tmp_path, "")
+    found.require_success()
+    assert found.report["operations"]["tested"] >= 25
+
+
+@pytest.mark.timeout(700)
+def test_what_is_there_is_read_as_the_document_says(running: Service, tmp_path: Path) -> None:
+    with_parts = running.ask(f"{REPOSITORY}/-/tags/multi").json()
+    token = running.ask("/v1/tokens", "POST", body={"name": "seen", "scopes": ["job:read"]})
+    deletion = running.ask(f"{REPOSITORY}/-/tags/doomed", "DELETE").json()
+    pinned = {
+        "registry": "default",
+        "repository": APP,
+        "tag": "multi",
+        "reference": "multi",
+        "digest": with_parts["digest"],
+        "token_id": token.json()["id"],
+        "deletion_id": deletion["id"],
+    }
+    lines = [f'"path.{name}" = "{value}"' for name, value in pinned.items()]
+    config = "\n".join(["[parameters]", *lines])
+    found = schemathesis(running, tmp_path, config, "--include-method", "GET")
+    found.require_success()
+    assert found.never_accepted() == set()
