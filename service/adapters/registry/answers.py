@@ -55,7 +55,8 @@ def error_codes(answer: Answer) -> frozenset[str]:
     """Return the OCI error codes of an answer, none for plain text or anything else."""
     document = parsed(answer.body)
     errors = document.get("errors") if isinstance(document, dict) else None
-    codes = [each.get("code") for each in errors or () if isinstance(each, dict)]
+    listed = errors if isinstance(errors, list) else []
+    codes = [each.get("code") for each in listed if isinstance(each, dict)]
     return frozenset(code for code in codes if isinstance(code, str) and _CODE.fullmatch(code))
 
 

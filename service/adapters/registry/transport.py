@@ -88,11 +88,12 @@ class Transport:
         tried = Attempted(self.origin, request.method, self._advice)
         pool = self._pool(request.method)
         try:
+            head = self._head(pool, request, authorization)
             wire = pool.take()
         except FAILURES as error:
             raise convert(error, tried) from error
         try:
-            return self._exchange(wire, self._head(pool, request, authorization), request, tried)
+            return self._exchange(wire, head, request, tried)
         finally:
             pool.give_back(wire)
 
