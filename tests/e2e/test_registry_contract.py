@@ -13,8 +13,14 @@ import pytest
 from demo.images import Manifest
 from service.adapters.cache import ContentCache
 from service.adapters.registry import build_registry
-from service.domain.content import DOCKER_LIST, DOCKER_MANIFEST
-from service.domain.errors import RegistryTlsUntrusted, RegistryUnauthorized
+from service.domain.audit import Attempt, AuditTrail, Change
+from service.domain.content import DOCKER_LIST, DOCKER_MANIFEST, parse_manifest
+from service.domain.errors import (
+    ManifestUnknown,
+    RegistryTlsUntrusted,
+    RegistryUnauthorized,
+    RepositoryUnknown,
+)
 from service.domain.ports import Registry
 from service.domain.reference import Digest, Repository
 from service.settings import RegistrySettings
@@ -31,6 +37,7 @@ from tests.contract.registry_suite import (
 )
 from tests.e2e.bed.registry import MakeRegistry, RunningRegistry
 from tests.fakes import Built, index
+from tests.fakes_store import FakeStore
 
 MEBIBYTE = 1024 * 1024
 REPOSITORIES = "docker/registry/v2/repositories"
@@ -83,6 +90,12 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
             return made
 
         yield make
+
+
+@pytest.fixture
+def change() -> Iterator[Change]:
+    with AuditTrail(FakeStore().audit).attempt(Attempt("test", "tester")) as opened:
+        yield opened
 
 
 class TestRealRegistry(RegistrySuite):
@@ -203,3 +216,41 @@ def test_without_all_accept_types_another_manifest_is_answered(
     assert narrow.headers.get("docker-content-digest") != whole.digest
     assert real.registry.resolve(APP, V1) == whole.digest
     assert resolved(real.registry) == {"1": whole.digest}
+
+
+def test_deleting_a_config_as_if_it_were_a_manifest_does_nothing(
+    registry: MakeRegistry, connect: Connect, change: Change
+) -> None:
+    running = registry()
+    real = Real(running, connect(running), deletes_tags=False)
+    fill(real)
+    descriptor = parse_manifest(ONE.raw).config
+    assert descriptor is not None
+    real.registry.writer(change).delete_manifest(APP, descriptor.digest)
+    assert set(resolved(real.registry)) == {"1", "latest"}
+    assert real.registry.blob_readable(APP, descriptor.digest)
+
+
+def test_names_too_long_for_the_registry_are_unknown_to_it(
+    registry: MakeRegistry, connect: Connect
+) -> None:
+    client = connect(registry())
+    for name in (Repository("a" * 255), Repository("/".join(["b" * 50] * 5))):
+        with pytest.raises((RepositoryUnknown, ManifestUnknown)):
+            client.manifest(name, V1)
+        with pytest.raises(RepositoryUnknown):
+            client.tags(name)
+
+
+def test_requests_share_few_connections_and_survive_a_restart(
+    registry: MakeRegistry, connect: Connect, change: Change
+) -> None:
+    running = registry()
+    real = Real(running, connect(running), deletes_tags=False)
+    fill(real)
+    for _ in range(3):
+        assert real.registry.resolve(APP, V1) == ONE.digest
+        running.restart()
+        real.registry.writer(change).put_manifest(APP, V1, ONE.raw)
+        running.restart()
+        assert real.registry.manifest(APP, V1) == ONE.raw
