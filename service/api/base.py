@@ -17,12 +17,12 @@ import flask_smorest
 import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response
 from flask.json.provider import DefaultJSONProvider
 from webargs.flaskparser import FlaskParser
 from werkzeug.routing import BaseConverter
 
-from service.api import guard, openapi
+from service.api import guard, openapi, requests
 from service.api.errors import MalformedBody, UnsupportedMediaType
 from service.api.fields import Names
 from service.api.openapi import Media, Operation
@@ -96,7 +96,7 @@ class Parser(FlaskParser):
     def load_json(self, req: Request, schema: ma.Schema) -> Any:  # noqa: ANN401 - as webargs has it
         """Load the body; raise UnsupportedMediaType or MalformedBody. No body is an empty one."""
         del schema
-        body = req.get_data(cache=True)
+        body = requests.body()
         if not body:
             return {}
         if req.mimetype != "application/json":
@@ -300,7 +300,7 @@ class Blueprint(flask_smorest.Blueprint):
             view = _noting(_answering(self, function, says))
             view = self._with_body(view, options) if in_body else _bodiless(view)
             view = self._with_query(view, NoOptions if in_body else options)
-            self._add(path, guard.audited(view, says.scope or "", action, parsers), says)
+            self._add(path, guard.audited(view, says.scope, action, parsers), says)
             return function
 
         return register
@@ -358,7 +358,7 @@ def _refuse_options(*_: object) -> None:
 
 def _refuse_body(*_: object) -> None:
     # An option sent in the wrong place, such as dry_run, must not pass unseen.
-    if request.get_data(cache=True):
+    if requests.body():
         raise ValidationFailed(
             [{"pointer": "", "detail": "Takes no body: send options as query parameters."}]
         )

@@ -11,6 +11,7 @@ from flask import g, request
 
 from service import log
 from service.api import context
+from service.api.errors import ContentTooLarge
 from service.domain.identity import new_id
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -58,3 +59,15 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def body() -> bytes:
+    """Read the request's body; raise ContentTooLarge.
+
+    A body in chunks is cut at the limit without a word, so one that reaches it is taken for longer.
+    """
+    limit = request.max_content_length
+    read = request.get_data(cache=True)
+    if limit is not None and len(read) >= limit:
+        raise ContentTooLarge("The body is larger than 1 MiB. Nothing was changed.")
+    return read
