@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from service.domain.concurrency import spread
 from service.domain.content import Manifest, RawManifest, parse_manifest
@@ -18,10 +18,42 @@ LOOKS = 5
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A snapshot, and the bytes of all that might go: the focus and its dependents."""
+    """A snapshot, the bytes of all that might go, and what the referrers API lists of them."""
 
     snapshot: Snapshot
     bodies: Mapping[Digest, RawManifest]
+    listed: Mapping[Digest, frozenset[Digest]]
+
+    def around(self, focus: Digest | None) -> Snapshot:
+        """Return what a survey around ``focus`` alone would have found."""
+        nodes, tags = self.snapshot.nodes, self.snapshot.tags
+
+        def below(digest: Digest) -> Iterable[Digest]:
+            return nodes[digest].children
+
+        def with_referrers(digest: Digest) -> Iterable[Digest]:
+            named = (tags.get(tag) for tag in referrer_tags(digest))
+            return {*below(digest), *self.listed.get(digest, ()), *filter(None, named)}
+
+        known = self._reached(filter(None, tags.values()), below)
+        known |= self._reached([focus] if focus else [], with_referrers)
+        return Snapshot(tags, {digest: nodes[digest] for digest in known})
+
+    def without(self, tags: Iterable[Tag], manifests: Iterable[Digest]) -> Survey:
+        """Return the survey as it is when these have gone."""
+        return replace(self, snapshot=self.snapshot.without(tags, manifests))
+
+    def _reached(
+        self, roots: Iterable[Digest], edges: Callable[[Digest], Iterable[Digest]]
+    ) -> dict[Digest, None]:
+        found: dict[Digest, None] = {}
+        waiting = list(roots)
+        while waiting:
+            digest = waiting.pop()
+            if digest in self.snapshot.nodes and digest not in found:
+                found[digest] = None
+                waiting += edges(digest)
+        return found
 
 
 def resolve_all(registry: Registry, repository: Repository) -> dict[Tag, Digest | None]:
@@ -29,28 +61,26 @@ def resolve_all(registry: Registry, repository: Repository) -> dict[Tag, Digest 
     return _resolve(registry, repository, set(registry.tags(repository)))
 
 
-def survey(registry: Registry, repository: Repository, focus: Iterable[Digest]) -> Survey:
-    """Look at a repository around ``focus``, the manifests that may go.
+def survey(
+    registry: Registry,
+    repository: Repository,
+    focus: Iterable[Digest],
+    focus_tags: Iterable[Tag] = (),
+) -> Survey:
+    """Look at a repository around ``focus``, the manifests that may go, and those of some tags.
 
     Every tag is resolved and every index followed. A manifest counts as known when the registry
     serves it now, so what an index lists but was never pushed is not planned for.
     Raise RepositoryUnknown, or RepositoryBusy when tags come faster than one can look.
     """
-    tags = _settled_tags(registry, repository)
-    bodies = _closure(registry, repository, focus, tags)
-    nodes = {digest: _node(parse_manifest(raw)) for digest, raw in bodies.items()}
-    _add_tagged(registry, repository, tags, nodes)
-    targets = {tag: target if target in nodes else None for tag, target in tags.items()}
-    return Survey(Snapshot(targets, nodes), bodies)
-
-
-def _settled_tags(registry: Registry, repository: Repository) -> dict[Tag, Digest | None]:
-    """Resolve all tags, and those pushed meanwhile, since one may be on the manifest that goes."""
-    tags = resolve_all(registry, repository)
+    tags, digests, names = resolve_all(registry, repository), set(focus), tuple(focus_tags)
     for _ in range(LOOKS):
+        wanted = {*digests, *filter(None, map(tags.get, names))}
+        found = _look(registry, repository, wanted, tags)
+        # Tags pushed meanwhile count too: one may be on the manifest that goes.
         fresh = set(registry.tags(repository)) - tags.keys()
         if not fresh:
-            return tags
+            return found
         tags |= _resolve(registry, repository, fresh)
     raise RepositoryBusy(
         f"Tags are being pushed to '{repository}' faster than they can be looked at. "
@@ -72,23 +102,43 @@ def _resolve(
     return dict(zip(ordered, spread(target, ordered), strict=True))
 
 
+def _look(
+    registry: Registry,
+    repository: Repository,
+    focus: Iterable[Digest],
+    tags: Mapping[Tag, Digest | None],
+) -> Survey:
+    served, listed = _closure(registry, repository, focus, tags)
+    bodies = {digest: raw for digest, raw in served.items() if raw is not None}
+    nodes = {digest: _node(parse_manifest(raw)) for digest, raw in bodies.items()}
+    # What was just found to be gone is no tag's target, whatever the cache still has of it.
+    _add_tagged(registry, repository, set(filter(None, tags.values())), nodes, served.keys())
+    targets = {tag: target if target in nodes else None for tag, target in tags.items()}
+    return Survey(Snapshot(targets, nodes), bodies, listed)
+
+
 def _closure(
     registry: Registry,
     repository: Repository,
     focus: Iterable[Digest],
     tags: Mapping[Tag, Digest | None],
-) -> dict[Digest, RawManifest]:
-    """Fetch the focus and, generation by generation, children and referrers."""
-    bodies: dict[Digest, RawManifest] = {}
-    waiting = set(focus)
+) -> tuple[dict[Digest, RawManifest | None], dict[Digest, frozenset[Digest]]]:
+    """Fetch the focus and, generation by generation, children and referrers.
+
+    None stands for what the registry does not serve; the second part is what its API lists.
+    """
+    served: dict[Digest, RawManifest | None] = {}
+    listed: dict[Digest, frozenset[Digest]] = {}
+    waiting = sorted(set(focus))
     while waiting:
-        ordered = sorted(waiting)
-        found = spread(lambda digest: _served(registry, repository, digest), ordered)
+        found = spread(lambda digest: _served(registry, repository, digest), waiting)
+        served |= zip(waiting, found, strict=True)
         generation = [raw for raw in found if raw is not None]
-        bodies |= {raw.digest: raw for raw in generation}
-        edges = spread(lambda raw: _dependents(registry, repository, raw, tags), generation)
-        waiting = set().union(*edges) - bodies.keys() - waiting
-    return bodies
+        referrers = spread(lambda raw: _listed(registry, repository, raw.digest), generation)
+        listed |= zip((raw.digest for raw in generation), referrers, strict=True)
+        edges = (_dependents(raw, tags) | listed[raw.digest] for raw in generation)
+        waiting = sorted(set().union(*edges) - served.keys())
+    return served, listed
 
 
 def _served(registry: Registry, repository: Repository, digest: Digest) -> RawManifest | None:
@@ -98,36 +148,43 @@ def _served(registry: Registry, repository: Repository, digest: Digest) -> RawMa
         return None
 
 
-def _dependents(
-    registry: Registry, repository: Repository, raw: RawManifest, tags: Mapping[Tag, Digest | None]
-) -> set[Digest]:
+def _listed(registry: Registry, repository: Repository, digest: Digest) -> frozenset[Digest]:
+    return frozenset(one.digest for one in registry.referrers(repository, digest) or ())
+
+
+def _dependents(raw: RawManifest, tags: Mapping[Tag, Digest | None]) -> set[Digest]:
     children = {child.digest for child in parse_manifest(raw).children}
-    listed = registry.referrers(repository, raw.digest) or ()
     named = (tags.get(tag) for tag in referrer_tags(raw.digest))
-    return children | {one.digest for one in listed} | {one for one in named if one}
+    return children | {one for one in named if one}
 
 
 def _add_tagged(
     registry: Registry,
     repository: Repository,
-    tags: Mapping[Tag, Digest | None],
+    tagged: set[Digest],
     nodes: dict[Digest, Node],
+    looked_at: Iterable[Digest],
 ) -> None:
     """Add what is tagged, and the indexes in tagged indexes, for the edges they have."""
-    waiting = {digest for digest in tags.values() if digest} - nodes.keys()
+    asked = set(looked_at)
+    waiting = tagged - asked
     while waiting:
-        found = spread(lambda digest: _known(registry, repository, digest), sorted(waiting))
-        manifests = [manifest for manifest in found if manifest is not None]
-        nodes |= {manifest.digest: _node(manifest) for manifest in manifests}
-        nested = {c.digest for one in manifests for c in one.children if c.is_index}
-        waiting = nested - nodes.keys() - waiting
+        asked |= waiting
+        found = spread(lambda digest: _edges(registry, repository, digest), sorted(waiting))
+        known = [one for one in found if one is not None]
+        nodes |= {node.digest: node for node, _ in known}
+        waiting = set().union(*(nested for _, nested in known)) - asked
 
 
-def _known(registry: Registry, repository: Repository, digest: Digest) -> Manifest | None:
+def _edges(
+    registry: Registry, repository: Repository, digest: Digest
+) -> tuple[Node, set[Digest]] | None:
+    """Return a manifest's node and the indexes it lists; the rest of it need not be kept."""
     try:
-        return parse_manifest(registry.content(repository, digest))
+        manifest = parse_manifest(registry.content(repository, digest))
     except ManifestUnknown:
         return None
+    return _node(manifest), {child.digest for child in manifest.children if child.may_have_children}
 
 
 def _node(manifest: Manifest) -> Node:
