@@ -168,11 +168,14 @@ class PlayedRegistry:
         if body is None:
             return oci_error(404, "BLOB_UNKNOWN")
         headers = [("Content-Type", "application/octet-stream"), ("Docker-Content-Digest", digest)]
-        if seen.headers.get("range") == "bytes=0-0":
-            if not body:
-                return Reply(416, headers)
-            return Reply(206, [*headers, ("Content-Range", f"bytes 0-0/{len(body)}")], body[:1])
-        return Reply(200, headers, body)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", seen.headers.get("range", ""))
+        if wanted is None:
+            return Reply(200, headers, body)
+        first, last = int(wanted[1]), min(int(wanted[2]), len(body) - 1)
+        if first > last:
+            return Reply(416, headers)
+        told = ("Content-Range", f"bytes {first}-{last}/{len(body)}")
+        return Reply(206, [*headers, told], body[first : last + 1])
 
     def _referrers(self, _seen: Seen, repository: str, digest: str) -> Reply:
         found = self.fake.referrers(Repository(repository), Digest(digest))

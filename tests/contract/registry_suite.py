@@ -25,7 +25,7 @@ from service.domain.errors import (
 from service.domain.ports import Registry
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.untagging import placeholder
-from tests.fakes import Built, image, index
+from tests.fakes import OCI_LAYER, Built, image, index
 from tests.fakes_store import FakeStore
 
 APP = Repository("team/app")
@@ -54,6 +54,9 @@ class Arranged(Protocol):
 
     def lose_blob(self, repository: str, blob: bytes) -> None:
         """Take a blob's bytes away, whatever the registry still believes of it."""
+
+    def spoil_blob(self, repository: str, blob: bytes) -> None:
+        """Turn a blob's bytes into others, as many."""
 
 
 Arrange = Callable[..., Arranged]
@@ -218,6 +221,43 @@ class RegistrySuite:
         assert arranged.registry.blob_readable(APP, Digest.of(layer))
         arranged.lose_blob(APP, layer)
         assert not arranged.registry.blob_readable(APP, Digest.of(layer))
+
+    @pytest.mark.parametrize("deep", [False, True])
+    def test_blobs_that_are_as_they_should_be_are_sound(
+        self, arrange: Arrange, *, deep: bool
+    ) -> None:
+        arranged = arrange()
+        built = image("one", layers=[b"", b"x" * 5000])
+        arranged.push(APP, built, "1")
+        for content in built.blobs:
+            assert arranged.registry.check_blob(APP, blob(content), deep=deep) == "sound"
+
+    @pytest.mark.parametrize("deep", [False, True])
+    def test_blobs_that_are_gone_are_missing(self, arrange: Arrange, *, deep: bool) -> None:
+        arranged = arrange()
+        fill(arranged)
+        layer = ONE.blobs[1]
+        assert arranged.registry.check_blob(APP, blob(b"never pushed"), deep=deep) == "missing"
+        assert arranged.registry.check_blob(APP, blob(layer), deep=deep) == "sound"
+        arranged.lose_blob(APP, layer)
+        assert arranged.registry.check_blob(APP, blob(layer), deep=deep) == "missing"
+
+    def test_blobs_of_another_size_are_corrupt(self, arrange: Arrange) -> None:
+        arranged = arrange()
+        fill(arranged)
+        layer = ONE.blobs[1]
+        other = Descriptor(Digest.of(layer), OCI_LAYER, len(layer) + 1)
+        assert arranged.registry.check_blob(APP, other, deep=False) == "corrupt"
+
+    def test_blobs_of_other_bytes_are_found_corrupt_by_reading_all_of_them(
+        self, arrange: Arrange
+    ) -> None:
+        arranged = arrange()
+        fill(arranged)
+        layer = ONE.blobs[1]
+        arranged.spoil_blob(APP, layer)
+        assert arranged.registry.check_blob(APP, blob(layer), deep=False) == "sound"
+        assert arranged.registry.check_blob(APP, blob(layer), deep=True) == "corrupt"
 
     # How it is.
 

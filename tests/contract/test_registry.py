@@ -54,6 +54,10 @@ class InMemory:
         del contents.blobs[Digest.of(blob)]
         contents.vouched.add(Digest.of(blob))
 
+    def spoil_blob(self, repository: str, blob: bytes) -> None:
+        contents = self.fake.contents[Repository(repository)]
+        contents.blobs[Digest.of(blob)] = bytes(len(blob))
+
 
 def behaviour(shape: Shape, *, delete: bool, read_only: bool) -> Behaviour:
     return replace(shape[0], delete_enabled=delete, read_only=read_only)

@@ -66,6 +66,10 @@ class Real:
         assert (self.running.storage() / REPOSITORIES / repository).is_dir()
         self.running.blob_path(Digest.of(blob)).unlink()
 
+    def spoil_blob(self, repository: str, blob: bytes) -> None:
+        assert (self.running.storage() / REPOSITORIES / repository).is_dir()
+        self.running.blob_path(Digest.of(blob)).write_bytes(bytes(len(blob)))
+
 
 def major(running: RunningRegistry) -> int:
     told = running.container.exec_run(["registry", "--version"]).output

@@ -224,3 +224,57 @@ def test_whether_a_blob_is_readable_is_not_guessed_when_it_cannot_be_asked(
     server.rule(says(Reply(raw=b"")))
     with pytest.raises(RegistryUnreachable):
         readable(server, connect)
+
+
+# Is it what it should be?
+
+
+def checked(server: StandIn, connect: Connect, *, deep: bool, blob: bytes = LAYER) -> str:
+    return connect(server).check_blob(APP, pointing_at(blob), deep=deep)
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 200, 250])
+def test_a_blob_is_hashed_part_by_part(
+    server: StandIn,
+    connect: Connect,
+    fake: FakeRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+) -> None:
+    monkeypatch.setattr("service.adapters.registry.blobs.PART", 100)
+    content = bytes(range(250))[:size]
+    fake.push(APP, image("parts", layers=[content]), "2")
+    assert checked(server, connect, deep=True, blob=content) == "sound"
+    fake.contents[APP].blobs[Digest.of(content)] = content[:-1] + b"!" if size else b""
+    assert checked(server, connect, deep=True, blob=content) == ("corrupt" if size else "sound")
+    assert all(one.headers["range"] for one in server.seen)
+
+
+def test_a_blob_that_breaks_off_is_missing(server: StandIn, connect: Connect) -> None:
+    whole = len(LAYER)
+    server.rule(says(Reply(206, [("Content-Range", f"bytes 0-0/{whole}")], LAYER[:1])), times=1)
+    server.rule(says(Reply(206, [], LAYER[:4], length=whole)))
+    assert checked(server, connect, deep=True) == "missing"
+
+
+def test_the_size_is_told_by_the_answer_to_a_range_or_by_the_length(
+    server: StandIn, connect: Connect
+) -> None:
+    for size, state in ((len(LAYER), "sound"), (len(LAYER) + 1, "corrupt")):
+        server.rules.clear()
+        server.rule(says(Reply(206, [("Content-Range", f"bytes 0-0/{size}")], b"x")))
+        assert checked(server, connect, deep=False) == state
+        server.rules.clear()
+        server.rule(replies(200, body=b"x" * size))
+        assert checked(server, connect, deep=False) == state
+    server.rules.clear()
+    server.rule(says(Reply(206, [("Content-Range", "bytes 0-0/*")], b"x")))
+    assert checked(server, connect, deep=False) == "sound"
+
+
+def test_a_blob_that_may_not_be_read_is_not_called_missing(
+    server: StandIn, connect: Connect
+) -> None:
+    server.rule(replies(403))
+    with pytest.raises(RegistryUnauthorized):
+        checked(server, connect, deep=False)
