@@ -9,6 +9,7 @@ import shutil
 import signal
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -107,8 +108,21 @@ def _begin(lifeline: int | None, gate: int, worker: Any) -> None:  # noqa: ANN40
     """Run in a worker that is built: watch the lifeline, wait for the gate."""
     if lifeline is not None:
         watch(lifeline, partial(_end_master, worker.ppid))
+    _let_go_first(worker)
     while worker.alive and not select.select([gate], [], [], 0.5)[0]:
         worker.notify()  # waiting is no hanging
+
+
+def _let_go_first(worker: Any) -> None:  # noqa: ANN401 - gunicorn's
+    """Before a worker ends, let go whoever waits for a job in it: that may take hours."""
+    from service.api import waiting  # noqa: PLC0415 - the master needs none of it
+
+    def end(number: int, frame: FrameType | None) -> None:
+        waiting.stop()
+        worker.handle_exit(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.siginterrupt(signal.SIGTERM, False)  # noqa: FBT003 - as gunicorn has it
 
 
 def _end_master(master: int) -> None:

@@ -21,6 +21,7 @@ from service.domain.health import Readiness
 from service.domain.ports import Registry
 from service.domain.recovery import recover
 from service.jobs.client import DurableJobs
+from service.jobs.kinds import KINDS
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,6 +76,12 @@ class ConfiguredRegistries:
         """See the port."""
         return self._settings[name].container if name in self._settings else None
 
+    def engine(self, name: str) -> DockerEngine:
+        """See the port."""
+        if name not in self._settings:
+            raise RegistryUnknown(f"No registry named '{name}' is configured.")
+        return self._engines[self._settings[name].engine]
+
     def version(self, name: str) -> str | None:
         """See the port."""
         container = self.container(name)
@@ -107,6 +114,7 @@ def build(settings: Settings) -> Services:
         registries=parts.registries,
         store=parts.store,
         trail=parts.trail,
+        jobs=jobs_of(settings, parts, KINDS),
         clock=parts.clock,
         readiness=Readiness(parts.store, parts.store.workers, parts.registries, asked, parts.clock),
         settings=settings,

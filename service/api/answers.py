@@ -12,8 +12,14 @@ from service.api import auth, context, metrics, openapi, requests
 log = logging.getLogger("service.access")
 
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-EXPOSED = "Docker-Content-Digest, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id"
-ACCEPTED = "Authorization, Content-Type, If-Match, If-None-Match, X-Request-Id"
+EXPOSED = (
+    "Docker-Content-Digest, ETag, Link, Location, Preference-Applied, Retry-After, "
+    "WWW-Authenticate, X-Request-Id"
+)
+ACCEPTED = (
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
+    "Prefer, X-Request-Id"
+)
 PREFLIGHT_SECONDS = "600"
 UNKNOWN_ROUTE = "none"
 

@@ -11,6 +11,7 @@ from flask import Flask, current_app
 
 from service.domain.audit import AuditTrail
 from service.domain.health import Readiness
+from service.domain.job import Jobs
 from service.domain.ports import Clock, Registries, Registry, Store
 from service.domain.reading import Reader
 from service.settings import Settings
@@ -25,6 +26,7 @@ class Services:
     registries: Registries
     store: Store
     trail: AuditTrail
+    jobs: Jobs
     clock: Clock
     readiness: Readiness
     settings: Settings

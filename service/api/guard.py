@@ -19,6 +19,7 @@ from service.api import auth, context, problems, requests
 from service.domain.audit import Attempt, Change, Completion, Outcome
 from service.domain.errors import (
     DeletionUnknown,
+    JobUnknown,
     StoreUnavailable,
     TokenUnknown,
     Unknown,
@@ -68,6 +69,7 @@ PARSERS: Mapping[str, Parse] = {
     "reference": parse_reference,
     "deletion_id": _id(DeletionUnknown),
     "token_id": _id(TokenUnknown),
+    "job_id": _id(JobUnknown),
 }
 """What becomes of the names of a path; others stay text."""
 
@@ -85,7 +87,7 @@ def guarded(view: View, scope: str | None, parsers: Mapping[str, Parse]) -> View
     return enter
 
 
-def audited(view: View, scope: str, action: str, parsers: Mapping[str, Parse]) -> View:
+def audited(view: View, scope: str | None, action: str, parsers: Mapping[str, Parse]) -> View:
     """Let callers with ``scope`` into a view that changes, whose first argument is a Change."""
 
     @wraps(view)
@@ -142,7 +144,7 @@ def target(names: Names) -> str | None:
     reference = names.get("reference") or names.get("digest")
     if repository is not None and (tag or reference):
         return f"{repository}:{tag}" if tag else f"{repository}@{reference}"
-    return repository or names.get("deletion_id") or names.get("token_id")
+    return repository or names.get("deletion_id") or names.get("token_id") or names.get("job_id")
 
 
 def _bounded(text: str | None) -> str | None:

@@ -99,6 +99,7 @@ _PATH: Mapping[str, tuple[str, str, Document]] = {
     "reference": ("A tag, or a digest.", "3.20", {"pattern": f"{fields.TAG}|{fields.DIGEST}"}),
     "deletion_id": ("The deletion's id.", "0192" * 8, {"pattern": fields.ID}),
     "token_id": ("The token's id.", "0192" * 8, {"pattern": fields.ID}),
+    "job_id": ("The job's id.", "0192" * 8, {"pattern": fields.ID}),
 }
 
 _NAMED: Mapping[str, tuple[Kind, ...]] = {
@@ -132,6 +133,10 @@ _HEADERS: Mapping[str, Document] = {
         "description": "Where what was made can be asked for.",
         "schema": {"type": "string"},
     },
+    "Preference-Applied": {
+        "description": "`wait=N` where the answer was held; it may have come before the end.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds after which trying again makes sense.",
         "schema": {"type": "integer", "minimum": 0},
@@ -156,6 +161,24 @@ _PARAMETERS: Mapping[str, Document] = {
         "description": "Answer 304 without a body while the digest (its `ETag`) is this one.",
         "schema": {"type": "string"},
     },
+    "Prefer": {
+        "in": "header",
+        "name": "Prefer",
+        "description": "`wait=N` holds the answer for at most N seconds (60) until the job ends.",
+        "schema": {"type": "string"},
+    },
+    "Idempotency-Key": {
+        "in": "header",
+        "name": "Idempotency-Key",
+        "description": "The same key with the same request gives the job that is there already.",
+        "schema": {"type": "string"},
+    },
+    "Last-Event-ID": {
+        "in": "header",
+        "name": "Last-Event-ID",
+        "description": "Go on with the stream of events behind this one.",
+        "schema": {"type": "string"},
+    },
 }
 
 _MEMBERS: Document = {
@@ -173,6 +196,8 @@ _MEMBERS: Document = {
         },
     },
     "required_scope": {"description": "The scope it takes.", "type": "string"},
+    "job": {"description": "Id of the job that is in the way.", "type": "string"},
+    "state": {"description": "Where the job stands.", "type": "string"},
     "header": {"description": "The header that is malformed.", "type": "string"},
     "tags": {
         "description": "Tags in the way; with `tag-exists`, where each is and where it was to go.",
@@ -244,6 +269,9 @@ _SAMPLE_MEMBERS: Mapping[Kind, Document] = {
         "tags": [{"tag": "3.20", "digest": "sha256:" + "4b" * 32, "current": "sha256:" + "a3" * 32}]
     },
     errors.DigestMismatch: {"current": "sha256:" + "4b" * 32},
+    errors.JobAlreadyActive: {"job": "0192" * 8},
+    errors.IdempotencyKeyReused: {"job": "0192" * 8},
+    errors.JobNotCancellable: {"state": "succeeded"},
     errors.BlobsCollected: {"blobs": ["sha256:" + "a3" * 32]},
 }
 

@@ -22,9 +22,11 @@ from service.domain.audit import Attempt, AuditEvent, AuditTrail
 from service.domain.errors import RegistryUnknown
 from service.domain.health import Readiness
 from service.domain.identity import new_id
+from service.domain.job import Work
 from service.domain.ports import AuditQuery
 from service.settings import Settings
 from tests.fakes import Behaviour, FakeRegistry
+from tests.fakes_jobs import FakeJobs
 from tests.fakes_store import FakeStore
 from tests.unit.api.conformance import require_conforming
 
@@ -123,12 +125,16 @@ class Reply:
 class Bed:
     """An application with everything behind it, and ways to ask it."""
 
+    works: Sequence[Work] = ()
+    """What jobs there are."""
+
     def __init__(self, **changed: object) -> None:
         self.clock = ManualClock()
         self.store = FakeStore(self.clock)
         self.registry = FakeRegistry()
         self.registries = FakeRegistries({"default": self.registry})
         self.trail = AuditTrail(self.store.audit)
+        self.jobs = FakeJobs(self.works, self.clock)
         self.app = self.create(**changed)
         self.client = self.app.test_client()
         self.token("admin", secret=ADMIN, name="root")
@@ -141,6 +147,7 @@ class Bed:
             registries=self.registries,
             store=self.store,
             trail=self.trail,
+            jobs=self.jobs,
             clock=self.clock,
             readiness=readiness,
             settings=settings(**changed),

@@ -51,7 +51,7 @@ def test_it_says_what_it_is() -> None:
 def test_every_operation_is_described(path: str, method: str) -> None:
     operation = document()["paths"][path][method]
     assert re.fullmatch(
-        "(get|list|put|create|delete|restore)[A-Z][A-Za-z]+", operation["operationId"]
+        "(get|list|put|create|delete|restore|cancel)[A-Z][A-Za-z]+", operation["operationId"]
     )
     assert operation["summary"].endswith(".")
     assert len(operation["tags"]) == 1
