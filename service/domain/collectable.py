@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from service.domain.engine import Engine, Inspected, RestartPolicy
-from service.domain.errors import NotCollectable
+from service.domain.errors import CacheShared, NotCollectable
 from service.domain.registry_files import RegistryFiles, registry_files
 
 Mode = Literal["read-only", "stopped", "live"]
@@ -55,13 +55,17 @@ def examine(
     if stops:
         _require_stoppable(engine, container, name)
     config_path = _config_path(container, name)
+    files = _files(engine, container, config_path, parse)
+    _require_own_cache(files, name)
+    if stops:
+        _require_mounted(files, container, name)
     return Collectable(
         container_id=container["Id"],
         name=name,
         image_id=container["Image"],
         program=_program(container),
         config_path=config_path,
-        files=_files(engine, container, config_path, parse),
+        files=files,
         policy=restart_policy(container),
     )
 
@@ -112,6 +116,32 @@ def _require_stoppable(engine: Engine, container: Inspected, name: str) -> None:
         raise NotCollectable(
             f"The containers {', '.join(sharing)} use the network of '{name}' and would lose it. "
             "Nothing was changed. Stop them first, or use mode live at its risk."
+        )
+
+
+def _require_own_cache(files: RegistryFiles, name: str) -> None:
+    if files.shared_cache:
+        raise CacheShared(
+            f"The registry in '{name}' caches in Redis what it knows of blobs, which outlives its "
+            "restart: after a collection it would go on to vouch for layers that are gone. Nothing "
+            "was changed. Set storage.cache.blobdescriptor to inmemory, or remove the setting."
+        )
+
+
+def _require_mounted(files: RegistryFiles, container: Inspected, name: str) -> None:
+    """Refuse a storage that a container of ours would not see."""
+    if files.root is None:
+        return
+    places = [
+        str(mount["Destination"]).rstrip("/")
+        for mount in container.get("Mounts") or []
+        if mount["Type"] in {"volume", "bind"}
+    ]
+    if not any(f"{files.root}/".startswith(f"{place}/") for place in places):
+        raise NotCollectable(
+            f"The storage of '{name}', {files.root}, is in no volume, so that nothing could serve "
+            "or collect in its place. Nothing was changed. Move it to a volume, or use mode live "
+            "at its risk."
         )
 
 

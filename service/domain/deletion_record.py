@@ -75,3 +75,27 @@ class Deletion:
     def restorable(self) -> bool:
         """Tell whether there is anything to put back, as far as is known."""
         return self.holds_something and not self.collected
+
+
+def laid_out(deletion: Deletion) -> dict[str, object]:
+    """Lay a record out as the contract has it, ready for JSON."""
+    asked = deletion.requested
+    return {
+        "id": None if deletion.dry_run else deletion.id,
+        "registry": deletion.registry,
+        "repository": deletion.repository,
+        "requested": {"tag": asked.tag} if asked.tag else {"digest": asked.digest},
+        "digest": deletion.digest,
+        "tags_removed": [removed.tag for removed in deletion.tags],
+        "manifests_removed": [described(raw) for raw in deletion.manifests],
+        "manifests_kept": [{"digest": one.digest, "reason": one.reason} for one in deletion.kept],
+        "requested_by": deletion.requested_by,
+        "created_at": deletion.created_at.isoformat().replace("+00:00", "Z"),
+        "dry_run": deletion.dry_run,
+        "restorable": deletion.restorable,
+    }
+
+
+def described(raw: RawManifest) -> dict[str, object]:
+    """Describe a manifest by what a record tells of it; ``size`` is that of its own bytes."""
+    return {"digest": raw.digest, "media_type": raw.media_type, "size": raw.size}

@@ -16,6 +16,7 @@ from service.domain.access import Token
 from service.domain.audit import AuditEvent, AuditLog, Change, Outcome
 from service.domain.content import Descriptor, RawManifest
 from service.domain.deletion_record import Deletion, State
+from service.domain.engine import Engine
 from service.domain.reference import Digest, Repository, Tag
 
 RegistryStatus = Literal["up", "read-only", "unauthorized", "untrusted", "down"]
@@ -148,6 +149,9 @@ class Registries(Protocol):
 
     def container(self, name: str) -> str | None:
         """The registry's container, where one is configured."""
+
+    def engine(self, name: str) -> Engine:
+        """The engine that the registry's container runs on; raise RegistryUnknown."""
 
     def version(self, name: str) -> str | None:
         """The registry software's version as its container tells it, such as ``2.8.2``, or None."""

@@ -1,0 +1,67 @@
+"""Garbage collection jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.domain.audit import Attempt, AuditTrail
+from service.domain.collectable import ParseConfiguration, examine
+from service.domain.collection import (
+    COMPENSATION,
+    INTERRUPTED,
+    Collection,
+    Options,
+    Parts,
+    put_back,
+)
+from service.domain.errors import CollectionFailed
+from service.domain.job import Job, JobContext, JobKind, Tell, Work
+from service.domain.ports import Registries
+from service.domain.recovery import ACTOR
+from service.domain.untagged import require_untagged_safe
+
+GC = JobKind("gc", scope="gc:run", single=True)
+
+
+def exclusive(registry: str) -> str:
+    """Name what a collection and every other job that changes a registry's content exclude."""
+    return f"registry/{registry}"
+
+
+def collection(registries: Registries, trail: AuditTrail, parse: ParseConfiguration) -> Work:
+    """Collect a registry's garbage, and put its container back whatever happens."""
+
+    def run(context: JobContext) -> Mapping[str, Any]:
+        if context.rerun:  # the compensation of the run that died puts all back
+            raise CollectionFailed(INTERRUPTED)
+        job, name = context.job, context.job.registry or ""
+        options = Options(**job.params)
+        engine, registry = registries.engine(name), registries.get(name)
+        stops = not options.dry_run and options.mode != "live"
+        target = examine(engine, registries.container(name) or "", parse, stops=stops)
+        version = registries.version(name)
+        if options.delete_untagged:
+            require_untagged_safe(registry, version)
+        with trail.attempt(_attempt("gc.collect", job.requested_by, job)) as change:
+            parts = Parts(registry, engine, engine.controller(change), target, version)
+            return Collection(parts, options, context).run()
+
+    def compensate(job: Job, data: Mapping[str, Any], tell: Tell) -> None:
+        engine = registries.engine(job.registry or "")
+        with trail.attempt(_attempt("gc.put-back", ACTOR, job)) as change:
+            put_back(engine, engine.controller(change), data)
+        tell("info", "The registry's own container runs again, as before.")
+
+    return Work(GC, run, {COMPENSATION: compensate})
+
+
+def _attempt(action: str, actor: str, job: Job) -> Attempt:
+    return Attempt(
+        action,
+        actor,
+        registry=job.registry,
+        container=job.container,
+        request_id=job.request_id,
+        job=job.id,
+    )

@@ -1,0 +1,73 @@
+"""Bulk deletion jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.domain import problem
+from service.domain.audit import Attempt, AuditTrail
+from service.domain.bulk import Bulk, BulkRemover, Outcome
+from service.domain.deletion import RemoveManifest, RemoveTag, Request
+from service.domain.deletion_record import Deletion, laid_out
+from service.domain.job import Cancelled, Job, JobContext, JobKind, Work
+from service.domain.ports import Clock, Registries, Store
+from service.domain.reference import Digest, Repository, Tag
+from service.domain.removal import Remover
+
+BULK_DELETION = JobKind("bulk-deletion", scope="registry:delete")
+
+
+def bulk_deletion(registries: Registries, store: Store, trail: AuditTrail, clock: Clock) -> Work:
+    """Delete many tags and manifests; the result has one deletion or problem an item."""
+
+    def run(context: JobContext) -> Mapping[str, Any]:
+        job = context.job
+        registry = registries.get(job.registry or "")
+        remover = Remover(registry, store, clock)
+        requests = [_request(item, job) for item in job.params["items"]]
+        bulk = Bulk(job, requests, job.params["dry_run"])
+        results: dict[int, Mapping[str, Any]] = {}
+
+        def report(place: int, outcome: Outcome) -> None:
+            results[place] = _result(outcome, job)
+            context.progress(len(results), len(requests))
+            if context.cancel_requested():
+                raise Cancelled(_answer(results))
+
+        context.step("delete")
+        with trail.attempt(_attempt(job)) as change:
+            BulkRemover(registry, store, remover).remove(change, bulk, report)
+        return _answer(results)
+
+    return Work(BULK_DELETION, run)
+
+
+def _attempt(job: Job) -> Attempt:
+    return Attempt(
+        "deletion.bulk",
+        job.requested_by,
+        registry=job.registry,
+        request_id=job.request_id,
+        job=job.id,
+    )
+
+
+def _request(item: Mapping[str, str], job: Job) -> Request:
+    repository, cascade = Repository(item["repository"]), bool(job.params["cascade"])
+    if "tag" in item:
+        return RemoveTag(repository, Tag(item["tag"]), cascade=cascade)
+    return RemoveManifest(repository, Digest(item["digest"]), cascade=cascade)
+
+
+def _result(outcome: Outcome, job: Job) -> Mapping[str, Any]:
+    if isinstance(outcome, Deletion):
+        return {"deletion": laid_out(outcome)}
+    row = problem.row_of(type(outcome))
+    return {"problem": problem.document(outcome, row, f"/v1/jobs/{job.id}", job.request_id)}
+
+
+def _answer(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    done = sum("deletion" in one for one in results.values())
+    items = [{"item": place, **results[place]} for place in sorted(results)]
+    return {"deleted": done, "failed": len(items) - done, "items": items}
