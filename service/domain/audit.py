@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from service.domain.errors import RegistryAdminError
 from service.domain.identity import new_id
 
 Outcome = Literal["succeeded", "failed", "refused"]
@@ -108,7 +109,7 @@ class AuditTrail:
         try:
             yield change
         except BaseException as error:
-            code = getattr(error, "code", None)
+            code = error.code if isinstance(error, RegistryAdminError) else None
             change.complete(Completion("failed", code=code, details=change.details))
             raise
         change.complete(Completion("succeeded", details=change.details))

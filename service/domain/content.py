@@ -24,6 +24,7 @@ SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
 SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})
+IMAGE_TYPES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST}) | SCHEMA1_TYPES
 IMAGE_CONFIG_TYPES = frozenset(
     {
         "application/vnd.docker.container.image.v1+json",
@@ -84,9 +85,9 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_index(self) -> bool:
-        """Tell whether the target has children of its own."""
-        return self.media_type in INDEX_TYPES
+    def may_have_children(self) -> bool:
+        """Tell whether the target could be an index: only what is called an image is none."""
+        return self.media_type not in IMAGE_TYPES
 
     @property
     def is_foreign(self) -> bool:

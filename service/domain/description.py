@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from service.domain.concurrency import spread
 from service.domain.content import (
+    CONFIG_LIMIT,
     CREATED_ANNOTATION,
     IMAGE_CONFIG_TYPES,
     Descriptor,
@@ -27,27 +29,23 @@ from service.domain.ports import Registry
 from service.domain.reference import Digest, Repository
 
 SUMMARIES = 50_000
-"""Most manifests a process remembers, at some 300 bytes each."""
+"""Most manifests a process remembers, at some 600 bytes each."""
+
+PLATFORMS_REMEMBERED = 100
+"""Most platforms of a manifest that is remembered: an index may list tens of thousands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What never changes about a manifest. ``size`` is the total in bytes, each blob once."""
+    """What never changes about a complete manifest. ``size`` is the total, each blob once."""
 
     media_type: str
     kind: Kind
     size: int
     created: str | None
     platforms: tuple[Platform, ...]
-
-
-@dataclass(slots=True)
-class _Tree:
-    """An index with all below it: each manifest once, each descriptor as often as listed."""
-
-    manifests: list[Manifest]
-    leaves: list[Descriptor] = field(default_factory=list)
-    missing: list[Descriptor] = field(default_factory=list)
+    complete: bool
+    """False when some of it is not there: it may be pushed yet."""
 
 
 class Describer:
@@ -70,9 +68,12 @@ class Describer:
 
     def summarise(self, repository: Repository, manifest: Manifest) -> Summary:
         """Describe a manifest at hand."""
+        known = self._summaries.get((repository, manifest.digest))
+        if known is not None:
+            return known
         describe = self._index if manifest.is_index else self._image
-        summary, complete = describe(repository, manifest)
-        if complete:  # what is missing may be pushed yet
+        summary = describe(repository, manifest)
+        if summary.complete and len(summary.platforms) <= PLATFORMS_REMEMBERED:
             self._summaries.put((repository, manifest.digest), summary)
         return summary
 
@@ -80,66 +81,75 @@ class Describer:
         """Return the image config; None where there is none, or its blob is gone."""
         if manifest.history:
             return schema1_config(manifest.history)
-        if manifest.config is None or manifest.config.media_type not in IMAGE_CONFIG_TYPES:
+        descriptor = _image_config(manifest)
+        if descriptor is None:
             return None
         try:
-            return parse_config(self._registry.config(repository, manifest.config))
+            return parse_config(self._registry.config(repository, descriptor))
         except BlobUnknown:
             return None
 
-    def _image(self, repository: Repository, manifest: Manifest) -> tuple[Summary, bool]:
+    def _image(self, repository: Repository, manifest: Manifest) -> Summary:
         config = self.config(repository, manifest)
-        expected = manifest.config is not None and manifest.config.media_type in IMAGE_CONFIG_TYPES
         annotated = normalised_time(manifest.annotations.get(CREATED_ANNOTATION))
         platform = config.platform if config else None
-        summary = Summary(
+        return Summary(
             manifest.media_type,
             manifest.kind,
             manifest.size + _total(manifest.blobs),
             (config.created if config else None) or annotated,
             (platform,) if platform and platform.known else (),
+            complete=config is not None or _image_config(manifest) is None,
         )
-        return summary, config is not None or not expected
 
-    def _index(self, repository: Repository, index: Manifest) -> tuple[Summary, bool]:
-        tree = self._tree(repository, index)
-        images = {one.digest: one for one in tree.manifests if not one.is_index}
-        below = {digest: self.summarise(repository, one) for digest, one in images.items()}
-        dates = [summary.created for summary in below.values() if summary.created]
-        blobs = [blob for one in tree.manifests for blob in one.blobs]
-        summary = Summary(
+    def _index(self, repository: Repository, index: Manifest) -> Summary:
+        below = self._below(repository, index)
+        there = [index, *(one for one in below.values() if one)]
+        listed = [child for one in there for child in one.children]
+        missing = [child for child in listed if below[child.digest] is None]
+        blobs = [blob for one in there for blob in one.blobs]
+        images = self._images(repository, there)
+        dates = [image.created for image in images.values() if image.created]
+        annotated = normalised_time(index.annotations.get(CREATED_ANNOTATION))
+        return Summary(
             index.media_type,
             "index",
-            sum(one.size for one in tree.manifests) + _total(blobs) + _total(tree.missing),
-            normalised_time(index.annotations.get(CREATED_ANNOTATION))
-            or max(dates, key=time_key, default=None),
-            _platforms(tree.leaves, below),
+            sum(one.size for one in there) + _total(blobs) + _total(missing),
+            annotated or max(dates, key=time_key, default=None),
+            _platforms(listed, below, images),
+            complete=not missing and all(image.complete for image in images.values()),
         )
-        return summary, not tree.missing
 
-    def _tree(self, repository: Repository, index: Manifest) -> _Tree:
-        tree = _Tree([index])
-        seen, waiting = {index.digest}, list(index.children)
+    def _below(self, repository: Repository, index: Manifest) -> dict[Digest, Manifest | None]:
+        """Return all below an index, each once, None for what is not there."""
+        found: dict[Digest, Manifest | None] = {}
+        waiting = list(dict.fromkeys(child.digest for child in index.children))
         while waiting:
-            child = waiting.pop(0)
-            manifest = self._child(repository, child)
-            if manifest is None or not manifest.is_index:
-                tree.leaves.append(child)
-            if child.digest in seen:
-                continue
-            seen.add(child.digest)
-            if manifest is None:
-                tree.missing.append(child)
-            else:
-                tree.manifests.append(manifest)
-                waiting += manifest.children
-        return tree
+            generation = spread(lambda digest: self._child(repository, digest), waiting)
+            found |= zip(waiting, generation, strict=True)
+            listed = (child.digest for one in generation if one for child in one.children)
+            waiting = [digest for digest in dict.fromkeys(listed) if digest not in found]
+        return found
 
-    def _child(self, repository: Repository, child: Descriptor) -> Manifest | None:
+    def _child(self, repository: Repository, digest: Digest) -> Manifest | None:
         try:
-            return parse_manifest(self._registry.content(repository, child.digest))
+            return parse_manifest(self._registry.content(repository, digest))
         except ManifestUnknown:
             return None
+
+    def _images(
+        self, repository: Repository, manifests: Iterable[Manifest]
+    ) -> dict[Digest, Summary]:
+        images = [one for one in manifests if not one.is_index]
+        summaries = spread(lambda one: self.summarise(repository, one), images)
+        return {one.digest: summary for one, summary in zip(images, summaries, strict=True)}
+
+
+def _image_config(manifest: Manifest) -> Descriptor | None:
+    config = manifest.config
+    if config is None or config.media_type not in IMAGE_CONFIG_TYPES:
+        return None
+    return config if (config.size or 0) <= CONFIG_LIMIT else None
 
 
 def _total(blobs: Iterable[Descriptor]) -> int:
@@ -147,11 +157,15 @@ def _total(blobs: Iterable[Descriptor]) -> int:
 
 
 def _platforms(
-    leaves: Iterable[Descriptor], below: Mapping[Digest, Summary]
+    listed: Iterable[Descriptor],
+    below: Mapping[Digest, Manifest | None],
+    images: Mapping[Digest, Summary],
 ) -> tuple[Platform, ...]:
     found: dict[Platform, None] = {}  # a dict for its order
-    for leaf in leaves:
-        described = below.get(leaf.digest)
-        named = (leaf.platform,) if leaf.platform else described.platforms if described else ()
+    for child in listed:
+        manifest, described = below[child.digest], images.get(child.digest)
+        if manifest and manifest.is_index:
+            continue
+        named = (child.platform,) if child.platform else described.platforms if described else ()
         found |= dict.fromkeys(platform for platform in named if platform.known)
     return tuple(found)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, zip_longest
 from typing import Literal
 
@@ -25,6 +26,9 @@ from service.domain.reference import Digest, Repository, Tag
 from service.domain.survey import resolve_all
 
 Source = Literal["api", "fallback-tag", "cosign-tag"]
+
+LOOKS = 2
+"""How often a tag is looked up whose manifest is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class ConfigDetail:
 
 @dataclass(frozen=True, slots=True)
 class LayerDetail:
-    """A layer and the history step that made it; ``size`` is None for schema1."""
+    """A layer and the history step that made it; ``size`` is None where it is not told."""
 
     digest: Digest
     media_type: str
@@ -154,13 +158,29 @@ class Reader:
 
     def tag_names(self, repository: Repository, n: int, last: str | None) -> list[Tag]:
         """At most ``n`` tags after ``last``, sorted by bytes; raise RepositoryUnknown."""
-        names = sorted(set(self._registry.tags(repository)))
-        return list(islice((name for name in names if _beyond(name, last)), n))
+        return list(islice(self._names(repository, last), n))
 
     def tag_details(self, repository: Repository, n: int, last: str | None) -> list[TagDetail]:
         """Like :meth:`tag_names`, each described; all asked concurrently."""
-        names = self.tag_names(repository, n, last)
-        return spread(lambda tag: self._tag(repository, tag), names)
+        names = self._names(repository, last)
+        found: list[TagDetail] = []
+        while len(found) < n and (batch := list(islice(names, n - len(found)))):
+            described = spread(lambda tag: self._tag(repository, tag), batch)
+            found += self._still_there(repository, described)
+        return found
+
+    def _names(self, repository: Repository, last: str | None) -> Iterator[Tag]:
+        names = sorted(set(self._registry.tags(repository)))
+        return (name for name in names if _beyond(name, last))
+
+    def _still_there(
+        self, repository: Repository, details: Sequence[TagDetail]
+    ) -> Sequence[TagDetail]:
+        """Leave out tags that were removed since they were listed: those do not dangle."""
+        if not any(detail.dangling for detail in details):
+            return details
+        listed = set(self._registry.tags(repository))
+        return [detail for detail in details if not detail.dangling or detail.name in listed]
 
     def tag(self, repository: Repository, tag: Tag) -> TagDetail:
         """Describe a tag; raise TagUnknown or RepositoryUnknown. A listed one may be dangling."""
@@ -176,11 +196,16 @@ class Reader:
         )
 
     def _tag(self, repository: Repository, tag: Tag) -> TagDetail:
-        try:
-            digest = self._registry.resolve(repository, tag)
-            return _tag_detail(tag, digest, self._describer.summary(repository, digest))
-        except ManifestUnknown:
-            return TagDetail(tag, dangling=True)
+        for _ in range(LOOKS):
+            try:
+                digest = self._registry.resolve(repository, tag)
+            except ManifestUnknown:
+                break
+            try:
+                return _tag_detail(tag, digest, self._describer.summary(repository, digest))
+            except ManifestUnknown:  # it may have moved, and what it was on have been deleted
+                continue
+        return TagDetail(tag, dangling=True)
 
     def tags_of(self, repository: Repository, digest: Digest) -> list[Tag]:
         """Return every tag on a manifest, sorted; raise ManifestUnknown, RepositoryUnknown."""
@@ -220,7 +245,7 @@ class Reader:
             platforms=summary.platforms,
             config=_config_detail(manifest, config),
             layers=_layers(manifest, config),
-            children=tuple(self._child(repository, child) for child in manifest.children),
+            children=tuple(spread(partial(self._child, repository), manifest.children)),
         )
 
     def _child(self, repository: Repository, child: Descriptor) -> ChildDetail:

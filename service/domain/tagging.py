@@ -52,9 +52,11 @@ def point(
         previous = _current(registry, repository, tag)
         _require_match(tag, previous, request.if_match)
         require_writable(registry, repository)
+        # Described before it is done: once the tag has moved, nothing may fail any more.
+        pointed = Pointed(reader.described_as(repository, tag, raw), previous, dry_run)
         if not dry_run:
             registry.writer(change).put_manifest(repository, tag, raw)
-        return Pointed(reader.described_as(repository, tag, raw), previous, dry_run)
+        return pointed
 
 
 def _current(registry: Registry, repository: Repository, tag: Tag) -> Digest | None:

@@ -86,9 +86,9 @@ def test_indexes_and_lists_have_children_with_platforms(media_type: str) -> None
     assert manifest.kind == "index"
     first, second = manifest.children
     assert (first.digest, first.platform) == (arm.digest, Platform("linux", "arm", "v7"))
-    assert (second.digest, second.platform, second.is_index) == (nested.digest, None, True)
+    assert (second.digest, second.platform) == (nested.digest, None)
     assert first.size == len(arm.raw.body)
-    assert not first.is_index
+    assert (first.may_have_children, second.may_have_children) == (False, True)
     assert not manifest.blobs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
+from itertools import groupby
 
 import pytest
 from hypothesis import example, given
@@ -130,12 +131,11 @@ def _is_repository(name: str) -> bool:
 
 
 def _is_component(text: str) -> bool:
-    rest = text
-    for letter in WORD:
-        rest = rest.replace(letter, " ")
-    separators = rest.split()
+    runs = [(is_word, "".join(run)) for is_word, run in groupby(text, WORD.__contains__)]
     inside = bool(text) and text[0] in WORD and text[-1] in WORD
-    return inside and all(one in {".", "_", "__"} or not one.strip("-") for one in separators)
+    return inside and all(
+        is_word or run in {".", "_", "__"} or not run.strip("-") for is_word, run in runs
+    )
 
 
 close_to_names = st.text(st.sampled_from("ab0.__--//A~\n"), max_size=12)
