@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from service.api.tags import TagSchema, dump_tag
 from service.domain.content import OCI_MANIFEST, Platform
+from service.domain.errors import RegistryUnreachable
 from service.domain.reading import TagDetail
 from service.domain.reference import Digest, Repository, Tag
 from tests.fakes import Behaviour, image, index
@@ -285,3 +286,14 @@ def test_a_repository_that_is_being_changed_is_busy(
         answer = bed.ask(ONE, "DELETE")
     assert answer.problem == (409, "repository-busy")
     assert answer.headers["Retry-After"] == "5"
+
+
+def test_an_interrupted_deletion_is_named(bed: Bed) -> None:
+    bed.registry.push("team/app", image("a"), "1.0")
+    broken = RegistryUnreachable("The connection broke.")
+    bed.registry.die(1, "before", broken, for_good=False)
+    answer = bed.ask(ONE, "DELETE")
+    assert answer.problem == (502, "registry-unreachable")
+    record = bed.ask(f"/v1/registries/default/deletions/{answer.json['deletion']}").json
+    assert record["requested"] == {"tag": "1.0"}
+    assert bed.events()[-1].completion is not None
