@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -70,12 +70,12 @@ def visible_page(
     """Answer a page of what the caller may see; it may be short though others follow."""
     n, last = options["n"], options["last"]
     seen: list[Item] = []
-    for _ in range(ROUNDS):
-        batch = find(LENGTH_LIMIT, last)
+    for size in (n + 1, *repeat(LENGTH_LIMIT, ROUNDS)):
+        batch = find(size, last)
         seen += islice((item for item in batch if visible(item)), n + 1 - len(seen))
         if len(seen) > n:
             return _answer(seen[:n], key(seen[n - 1]))
-        if len(batch) < LENGTH_LIMIT:
+        if len(batch) < size:
             return _answer(seen, None)
         last = key(batch[-1])
     return _answer(seen, last)
