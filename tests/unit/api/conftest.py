@@ -19,7 +19,8 @@ from service.api.context import Services
 from service.app import create_app
 from service.domain.access import Caller, Token, hash_secret
 from service.domain.audit import Attempt, AuditEvent, AuditTrail
-from service.domain.errors import RegistryUnknown
+from service.domain.engine import Engine
+from service.domain.errors import EngineUnreachable, RegistryUnknown
 from service.domain.health import Readiness
 from service.domain.identity import new_id
 from service.domain.job import Work
@@ -65,6 +66,9 @@ class FakeRegistries:
 
     def container(self, name: str) -> str | None:
         return self.containers.get(name)
+
+    def engine(self, name: str) -> Engine:
+        raise EngineUnreachable(f"The registry {name} is on no engine here.")
 
     def version(self, name: str) -> str | None:
         return self.versions.get(name)
