@@ -1,7 +1,7 @@
 """Container registries over HTTP: the OCI Distribution Specification 1.1, and what is beside it.
 
-From the bottom up: ``tls`` says whom to trust, ``pools`` opens connections, ``wire`` speaks HTTP
-over them, ``transport`` sends one request, ``failures`` name what goes wrong, ``retry`` decides
+From the bottom up: ``tls`` says whom to trust, ``pools`` keeps connections,
+``transport`` sends one request, ``failures`` name what goes wrong, ``retry`` decides
 about another try, ``challenge``, ``credentials``, ``tokens`` and ``auth`` log in, and
 ``conversation`` puts these together. On top of it ``listing``, ``manifests``, ``blobs``, ``probe``
 and ``writer`` each do a part of the port, ``answers`` says what refusals mean, ``client`` is the

@@ -41,12 +41,6 @@ class Origin(NamedTuple):
         return (self.authority, self._bracketed) if usual else (self.authority,)
 
     @property
-    def host_header(self) -> str:
-        """The same in a header, where only ASCII can be."""
-        name = self.aliases[-1]
-        return name if name.isascii() else name.encode("idna").decode()
-
-    @property
     def _bracketed(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
+from urllib3 import BaseHTTPResponse, Retry, Timeout
+
 from service import __version__
 from service.adapters.registry.failures import (
     FAILURES,
@@ -18,12 +20,12 @@ from service.adapters.registry.failures import (
 from service.adapters.registry.origin import Origin
 from service.adapters.registry.pools import Pool
 from service.adapters.registry.tls import Trust
-from service.adapters.registry.wire import Head, Wire, request_bytes
 from service.domain.errors import RegistryAnswerInvalid
 
 ERROR_LIMIT = 64 * 1024
 """Most bytes read of an answer that is no success: its error codes stand at the start."""
 
+_NEVER = Retry.from_int(False, redirect=False)  # noqa: FBT003 - urllib3's way to say never
 _OURS = {"User-Agent": f"registry-admin/{__version__}", "Accept-Encoding": "identity"}
 
 
@@ -78,75 +80,86 @@ class Transport:
         self.origin = origin
         self._trust = trust if origin.secure else None
         self._advice = trust.advice if trust else ""
-        self._limits = limits
-        self._headers = {"Host": origin.host_header, **_OURS}
+        self._size = limits.connections
+        self._timeout = Timeout(connect=limits.timeout_seconds, read=limits.timeout_seconds)
         self._mutex = threading.Lock()
         self._pools: tuple[ssl.SSLContext | None, Pool, Pool] | None = None
 
     def send(self, request: Request, authorization: str | None = None) -> Answer:
         """Send once and read the answer; raise UpstreamFailed. Any status is an answer."""
         tried = Attempted(self.origin, request.method, self._advice)
-        pool = self._pool(request.method)
+        pool, headers = self._prepare(request, authorization)
         try:
-            head = self._head(pool, request, authorization)
-            wire = pool.take()
+            response = pool.urllib3.urlopen(
+                request.method,
+                pool.prefix + request.target,
+                body=request.body,
+                headers=headers,
+                retries=_NEVER,
+                redirect=False,
+                assert_same_host=False,
+                timeout=self._timeout,
+                preload_content=False,
+                decode_content=False,
+            )
         except FAILURES as error:
             raise convert(error, tried) from error
-        try:
-            return self._exchange(wire, head, request, tried)
-        finally:
-            pool.give_back(wire)
+        return self._receive(response, request, tried)
 
     def close(self) -> None:
         """Close idle connections; the transport can be used on."""
         with self._mutex:
-            self._drop_pools()
+            for pool in self._pools[1:] if self._pools else ():
+                pool.close()
+            self._pools = None
 
-    def _pool(self, method: str) -> Pool:
+    def _prepare(self, request: Request, authorization: str | None) -> tuple[Pool, dict[str, str]]:
+        kept, fresh = self._current_pools()
+        headers = {**_OURS, **request.headers}
+        if authorization:
+            headers["Authorization"] = authorization
+        if request.method in SAFE_METHODS:
+            return kept, headers
+        return fresh, headers | {"Connection": "close"}
+
+    def _current_pools(self) -> tuple[Pool, Pool]:
         context = self._trust.context() if self._trust else None
         with self._mutex:
             if self._pools is None or self._pools[0] is not context:
-                self._drop_pools()
-                seconds = self._limits.timeout_seconds
-                reads = Pool(self.origin, context, self._limits.connections, seconds)
-                self._pools = (context, reads, Pool(self.origin, context, 0, seconds))
-            _, kept, fresh = self._pools
-            return kept if method in SAFE_METHODS else fresh
+                # Old pools are not closed: other threads are sending through them.
+                kept = Pool(self.origin, context, self._size)
+                self._pools = (context, kept, Pool(self.origin, context, 0))
+            return self._pools[1:]
 
-    def _drop_pools(self) -> None:
-        for pool in self._pools[1:] if self._pools else ():
-            pool.close()
-        self._pools = None
-
-    def _head(self, pool: Pool, request: Request, authorization: str | None) -> bytes:
-        headers = {**self._headers, **pool.headers, **request.headers}
-        if authorization:
-            headers["Authorization"] = authorization
-        if request.method not in SAFE_METHODS:
-            headers["Connection"] = "close"
-        length = None if request.body is None else len(request.body)
-        return request_bytes(request.method, pool.prefix + request.target, headers, length)
-
-    def _exchange(self, wire: Wire, head: bytes, request: Request, tried: Attempted) -> Answer:
+    def _receive(self, response: BaseHTTPResponse, request: Request, tried: Attempted) -> Answer:
         try:
-            wire.send(head, request.body)
-            found = wire.head(request.method)
-        except FAILURES as error:
-            raise convert(error, tried) from error
-        try:
-            body = self._body(wire, found, request)
+            body = self._read(response, request)
         except FAILURES as error:
             raise convert(error, replace(tried, answering=True)) from error
-        return Answer(found.status, found.headers, body)
+        finally:
+            # What was read to the end has gone back to its pool already and stays open.
+            response.close()
+        return Answer(response.status, response.headers, body)
 
-    def _body(self, wire: Wire, head: Head, request: Request) -> bytes:
-        success = HTTPStatus.OK <= head.status < HTTPStatus.MULTIPLE_CHOICES
+    def _read(self, response: BaseHTTPResponse, request: Request) -> bytes:
+        success = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
         limit = request.limit if success else ERROR_LIMIT
         bounded = request.peek or not success
-        body = wire.body(head, limit if bounded else limit + 1)
+        body = _read_at_most(response, limit if bounded else limit + 1)
         if not bounded and len(body) > limit:
             raise RegistryAnswerInvalid(
                 f"{self.origin} answers with more than the {limit} bytes that are allowed. "
                 "Nothing was changed."
             )
         return body
+
+
+def _read_at_most(response: BaseHTTPResponse, most: int) -> bytes:
+    """Read to the end or to ``most`` bytes."""
+    body = response.read(most)
+    while body and len(body) < most and response.length_remaining != 0:
+        chunk = response.read(most - len(body))
+        if not chunk:
+            break
+        body += chunk
+    return body

@@ -12,8 +12,8 @@ import pytest
 
 from service.adapters.registry.failures import AnswerBrokenOff
 from service.adapters.registry.origin import Origin
+from service.adapters.registry.pools import ANSWER_TIMEOUTS
 from service.adapters.registry.transport import ERROR_LIMIT, Limits, Request, Transport
-from service.adapters.registry.wire import ANSWER_TIMEOUTS
 from service.domain.errors import (
     RegistryAnswerInvalid,
     RegistryTimeout,
