@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.adapters.cache import ContentCache
 from service.adapters.engine import DockerEngine
@@ -104,6 +104,13 @@ class Parts(NamedTuple):
         return recover(self.registries, self.store, self.trail, self.clock)
 
 
+def parse_configuration(body: bytes) -> Mapping[str, Any]:
+    """Read a registry's configuration file; raise ValueError."""
+    from service.adapters.engine import configuration  # noqa: PLC0415 - few requests need YAML
+
+    return configuration.parse_configuration(body)
+
+
 def build(settings: Settings) -> Services:
     """Everything a request may need."""
     from service.api.context import Services  # noqa: PLC0415 - a worker needs no web framework
@@ -117,6 +124,7 @@ def build(settings: Settings) -> Services:
         jobs=jobs_of(settings, parts, KINDS),
         clock=parts.clock,
         readiness=Readiness(parts.store, parts.store.workers, parts.registries, asked, parts.clock),
+        parse=parse_configuration,
         settings=settings,
         started_at=parts.clock.now(),
     )
@@ -144,7 +152,7 @@ def build_worker(settings: Settings, *, supervised: bool) -> Worker:
 
     parts = build_prepared(settings)
     prepare_queue(settings, parts)
-    tools = Tools(parts.registries, parts.store, parts.trail, parts.clock)
+    tools = Tools(parts.registries, parts.store, parts.trail, parts.clock, parse_configuration)
     return Worker(plan_of(settings, parts, works(tools), supervised=supervised))
 
 

@@ -10,6 +10,7 @@ from typing import cast
 from flask import Flask, current_app
 
 from service.domain.audit import AuditTrail
+from service.domain.collectable import ParseConfiguration
 from service.domain.health import Readiness
 from service.domain.job import Jobs
 from service.domain.ports import Clock, Registries, Registry, Store
@@ -29,6 +30,7 @@ class Services:
     jobs: Jobs
     clock: Clock
     readiness: Readiness
+    parse: ParseConfiguration
     settings: Settings
     started_at: datetime
 

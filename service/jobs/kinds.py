@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from service.domain.audit import AuditTrail
+from service.domain.collectable import ParseConfiguration
 from service.domain.job import JobKind, Work
 from service.domain.ports import Clock, Registries, Store
+from service.jobs.collecting import GC, collection
+from service.jobs.deleting import BULK_DELETION, bulk_deletion
+from service.jobs.verifying import VERIFICATION, verification
 
-KINDS: tuple[JobKind, ...] = ()
+KINDS: tuple[JobKind, ...] = (GC, VERIFICATION, BULK_DELETION)
 """What the API accepts; each has its work in :func:`works`."""
 
 
@@ -20,12 +24,17 @@ class Tools(NamedTuple):
     store: Store
     trail: AuditTrail
     clock: Clock
+    parse: ParseConfiguration
 
 
 def works(tools: Tools) -> Sequence[Work]:
     """What does the jobs of each kind."""
-    del tools
-    return ()
+    registries, store, trail, clock, parse = tools
+    return (
+        collection(registries, trail, parse),
+        verification(registries),
+        bulk_deletion(registries, store, trail, clock),
+    )
 
 
 def by_name(all_works: Sequence[Work]) -> Mapping[str, Work]:

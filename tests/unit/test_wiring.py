@@ -32,7 +32,7 @@ containers = ["web-*"]
 FORBIDDEN = {
     "service.supervisor": {"sqlalchemy", "flask", "requests", "docker", "alembic", "gunicorn"},
     "service.web": {"sqlalchemy", "flask", "requests", "docker", "alembic"},
-    "service.wiring": {"flask", "requests", "docker", "alembic", "dbos", "gunicorn"},
+    "service.wiring": {"flask", "requests", "docker", "alembic", "dbos", "gunicorn", "yaml"},
     "service.cli": {"sqlalchemy", "flask", "requests", "docker", "alembic", "gunicorn"},
 }
 

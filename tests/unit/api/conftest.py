@@ -154,6 +154,7 @@ class Bed:
             jobs=self.jobs,
             clock=self.clock,
             readiness=readiness,
+            parse=json.loads,
             settings=settings(**changed),
             started_at=NOW,
         )

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from service.domain import health
+from service.domain.engine import Engine
 from service.domain.errors import RegistryUnknown
 from service.domain.health import PartStatus, Readiness
 from service.domain.ports import AuthState, Registry, RegistryState, RegistryStatus
@@ -48,6 +49,9 @@ class SomeRegistries:
         return cast("Registry", OneRegistry(self.asks[name]))
 
     def container(self, name: str) -> str | None:
+        raise NotImplementedError(name)
+
+    def engine(self, name: str) -> Engine:
         raise NotImplementedError(name)
 
     def version(self, name: str) -> str | None:

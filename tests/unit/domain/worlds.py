@@ -11,6 +11,7 @@ from service.domain.audit import Attempt, AuditTrail
 from service.domain.content import Descriptor
 from service.domain.deletion import RemoveManifest, RemoveTag, Request, referrer_tags
 from service.domain.deletion_record import Deletion
+from service.domain.engine import Engine
 from service.domain.recovery import recover
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import Remover
@@ -72,6 +73,9 @@ class OneRegistry:
     def container(self, name: str) -> str | None:
         assert name == self.registry.name
         return None
+
+    def engine(self, name: str) -> Engine:
+        raise NotImplementedError(name)
 
     def version(self, name: str) -> str | None:
         assert name == self.registry.name
