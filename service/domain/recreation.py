@@ -182,6 +182,10 @@ def _outside_joined(original: Original, value: object) -> object:
     return None if original.joins_network else value
 
 
+def _network_disabled(original: Original, value: object) -> object:
+    return None if _networks(original.container) else value
+
+
 def _entrypoint(original: Original, value: object) -> object:
     inherited = (original.image.get("Config") or {}).get("Entrypoint")
     return [""] if inherited and not value else value
@@ -223,6 +227,8 @@ CONFIG: Mapping[str, Rule] = {
     "Domainname": _outside_joined,
     "ExposedPorts": _outside_joined,
     "MacAddress": _outside_joined,
+    # Set at the start by an engine without the default bridge: asked for, there are no networks.
+    "NetworkDisabled": _network_disabled,
     # Inspected as null when it was emptied: null would bring the image's back.
     "Entrypoint": _entrypoint,
     # A name may have moved to another image since.
@@ -436,7 +442,8 @@ def differences(before: Inspected, after: Inspected, allowed: Iterable[str] = ()
     mounted by its name, an image now named by its id; and what is below a name in ``allowed``.
     """
     one, other = _facts(before, before), _facts(after, before)
-    found = {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
+    found = one.keys() ^ other.keys()
+    found |= {path for path in one.keys() & other.keys() if one[path] != other[path]}
     expected = tuple(allowed)
     return sorted(path for path in found if not any(_is_within(path, name) for name in expected))
 
@@ -482,14 +489,14 @@ def _config_facts(inspected: Inspected, before: Inspected) -> dict[str, Any]:
     return _filled({**own.config, **told, "Env": environment, "Image": image})
 
 
-_SAME_WHEN_READ = {name: CONFIG[name] for name in ("Hostname", "Domainname")}
+_SAME_WHEN_READ = {name: CONFIG[name] for name in ("Hostname", "Domainname", "NetworkDisabled")}
 """Fields that read otherwise while nothing else was asked for."""
 
 
 def _host_config_facts(inspected: Inspected, before: Inspected) -> dict[str, Any]:
     own, asked = Original(inspected, {}), Original(before, {})
     entries = {entry["Target"]: entry for entry in own.named_entries if not _restates(entry, asked)}
-    links = _links(own, own.host_config.get("Links"))
+    links = sorted(_links(own, own.host_config.get("Links")) or ())  # read in any order
     return _filled({**own.host_config, "Links": links, "Mounts": entries})
 
 

@@ -14,6 +14,7 @@ from tests.e2e.bed.postgres import Postgres
 from tests.e2e.bed.proxy import Proxy
 from tests.e2e.bed.registry import MakeRegistry, RunningRegistry, Shape, open_registry
 from tests.e2e.bed.service import MakeService, Service, Table, engine_table, registry_table
+from tests.e2e.bed.shapes import Workshop, named_things
 from tests.e2e.bed.workspace import Workspace, sweep
 
 IMAGES = os.environ.get("REGISTRY_ADMIN_TEST_REGISTRY_IMAGES", "built").split(",")
@@ -145,3 +146,19 @@ def service(workspace: Workspace, engine: Engine) -> Iterator[MakeService]:
 def module_service(workspace: Workspace, engine: Engine) -> Iterator[MakeService]:
     """As `service`, for fixtures that a whole module reads from."""
     yield from services(workspace, engine)
+
+
+@pytest.fixture(scope="session")
+def words(engine: Engine, docker_command: DockerCommand) -> Iterator[dict[str, str]]:
+    """What the options of shapes name: images, networks, a volume, other containers."""
+    with named_things(engine, docker_command) as made:
+        yield made
+
+
+@pytest.fixture
+def shop(
+    engine: Engine, docker_command: DockerCommand, words: dict[str, str]
+) -> Iterator[Workshop]:
+    """Make containers of any shape: `shop.create(Shape(...))`."""
+    with ExitStack() as stack:
+        yield Workshop(engine, docker_command, words, stack)
