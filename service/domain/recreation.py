@@ -525,4 +525,4 @@ def _network_facts(inspected: Inspected) -> dict[str, Any]:
 def _endpoint_facts(settings: Inspected, own: Original) -> dict[str, Any]:
     told = {k: v for k, v in settings.items() if k not in ENDPOINT_NOT_COMPARED}
     aliases = [alias for alias in told.get("Aliases") or () if alias != own.short_id]
-    return _filled({**told, "Aliases": aliases})
+    return _filled({**told, "Aliases": aliases, "Connected": True})
