@@ -258,7 +258,10 @@ class Reader:
     # Referrers
 
     def referrers(self, repository: Repository, digest: Digest) -> list[Referrer]:
-        """What refers to a manifest; raise ManifestUnknown or RepositoryUnknown."""
+        """What refers to a manifest, from each source once.
+
+        Raise ManifestUnknown or RepositoryUnknown.
+        """
         self.raw(repository, digest)
         listed = self._registry.referrers(repository, digest)
         fallback, *cosign = referrer_tags(digest)
@@ -269,7 +272,7 @@ class Reader:
         )
         for tag in cosign:
             found += self._cosign_referrers(repository, tag)
-        return found
+        return list({(one.digest, one.source): one for one in found}.values())
 
     def _fallback_referrers(self, repository: Repository, tag: Tag) -> list[Referrer]:
         try:
