@@ -464,7 +464,7 @@ class FakeController:
     def restart(self, container_id: str, timeout_seconds: int | None = None) -> None:
         box = self._box(container_id)
         with self._engine.write("restart", box.name):
-            self._stop(box, timeout_seconds)
+            self._stop(box, timeout_seconds, restarting=True)
             self._engine.launch(box)
 
     def rename(self, container_id: str, name: str) -> None:
@@ -524,9 +524,9 @@ class FakeController:
         self._engine.pulse()
         return self._engine.box(container_id)
 
-    def _stop(self, box: Box, timeout_seconds: int | None) -> None:
+    def _stop(self, box: Box, timeout_seconds: int | None, *, restarting: bool = False) -> None:
         box.status, box.exit_code, box.stopped_in = "exited", KILLED, timeout_seconds
-        if box.host_config["AutoRemove"]:
+        if box.host_config["AutoRemove"] and not restarting:
             self._engine.boxes.pop(box.id, None)
 
     def _ran(self, box: Box, command: tuple[str, ...]) -> Ran:

@@ -18,6 +18,7 @@ MODES: tuple[Mode, ...] = ("read-only", "stopped", "live")
 CONFIG_LIMIT = 1024 * 1024
 PROGRAMS = frozenset({"registry", "docker-registry"})
 CONFIG_VARIABLE = "REGISTRY_CONFIGURATION_PATH"
+STORAGE_VARIABLE = "REGISTRY_STORAGE"
 _UNTAGGED_IS_SAFE = (3, 0)
 
 ParseConfiguration = Callable[[bytes], Mapping[str, Any]]
@@ -189,9 +190,15 @@ def _files(
         document = parse(body) if body is not None else None
     except ValueError:
         document = None
-    if document is None or not {"storage", "version"} & document.keys():
+    if document is None or not _is_registry(document, environment_of(container)):
         raise NotCollectable(
             f"The file {config_path} in the container is missing or no registry configuration. "
             "Nothing was changed. Check the registry's 'container' setting."
         )
     return registry_files(document, environment_of(container))
+
+
+def _is_registry(document: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Tell a registry's configuration, whose storage the environment may hold, from another's."""
+    stores = "storage" in document or any(name.startswith(STORAGE_VARIABLE) for name in environment)
+    return "version" in document and stores

@@ -7,8 +7,8 @@ restarted afterwards, before anybody can push again.
 
 Its own container is only ever stopped and started. What serves or collects in its place is a
 container of ours, made by :mod:`service.domain.recreation`, marked with the job's id, and removed
-in the end. :func:`put_back` undoes everything at any point and as often as one likes: a process
-that dies leaves a compensation behind, by which another one calls it.
+in the end. :func:`service.domain.putting_back.put_back` undoes everything at any point and as often
+as one likes: a process that dies leaves a compensation behind, by which another one calls it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.domain.collectable import Collectable, Mode
+from service.domain.collectable import CONFIG_LIMIT, Collectable, Mode
 from service.domain.collector_output import CollectorOutput
 from service.domain.concurrency import spread
 from service.domain.engine import Engine, EngineController, RestartPolicy
-from service.domain.errors import CollectionFailed, RegistryAdminError, UpstreamFailed
+from service.domain.errors import (
+    CatalogUnsupported,
+    CollectionFailed,
+    NotCollectable,
+    RegistryAdminError,
+    UpstreamFailed,
+)
 from service.domain.job import Cancelled, JobContext
 from service.domain.ports import Registry
-from service.domain.recreation import JOB_LABEL, Aside, helper, stand_in
+from service.domain.putting_back import COMPENSATION, compensation, put_back
+from service.domain.recreation import Aside, helper, stand_in
 from service.domain.reference import Digest
+from service.domain.untagged import require_untagged_safe
 from service.domain.verification import Verification, verify
 
-COMPENSATION = "put-registry-back"
 INTERRUPTED = (
     "The service was interrupted in the middle of this collection. What was collected by then is "
     "gone, everything else is as it was, and the registry's container is started again. Start "
@@ -42,7 +49,6 @@ ANSWER_SECONDS = 60.0
 
 COLLECT_SECONDS = 24 * 3600.0
 LOOK_SECONDS = 0.02
-OURS_STOP_SECONDS = 2
 
 STEPS: Mapping[Mode, tuple[str, ...]] = {
     "read-only": (
@@ -79,35 +85,6 @@ class Parts:
     version: str | None
 
 
-def compensation(job_id: str, target: Collectable, mode: Mode) -> dict[str, Any]:
-    """What another process must know to put the registry back."""
-    return {
-        "job": job_id,
-        "container": target.container_id,
-        "policy": target.policy.name,
-        "retries": target.policy.maximum_retry_count,
-        "restart": mode == "live",
-    }
-
-
-def put_back(engine: Engine, controller: EngineController, data: Mapping[str, Any]) -> None:
-    """Remove what is ours, and have the registry's own container run as it was.
-
-    May be called at any point of a collection, and again. Its data is of :func:`compensation`.
-    """
-    ours = [one["Id"] for one in engine.containers(f"{JOB_LABEL}={data['job']}")]
-    for container_id in ours:  # first, since they may hold the registry's port and addresses
-        controller.stop(container_id, OURS_STOP_SECONDS)
-    if data["restart"]:
-        controller.restart(data["container"])
-    else:
-        controller.start(data["container"])
-    policy = RestartPolicy(data["policy"], data["retries"])
-    controller.set_restart_policy(data["container"], policy)
-    for container_id in ours:
-        controller.remove(container_id)
-
-
 class Collection:
     """One run of the collector for one registry."""
 
@@ -123,6 +100,7 @@ class Collection:
         self._collected = CollectorOutput()
         self._sizes: dict[Digest, int] = {}
         self._down = Downtime()
+        self._was_read_only = False
 
     def run(self) -> dict[str, Any]:
         """Collect; return the result of the contract. Raise CollectionFailed or Cancelled.
@@ -133,6 +111,8 @@ class Collection:
         if self._options.dry_run:
             self._step("measure")
             return self._result(None)
+        # One that cannot be asked now could not be proven to be well afterwards either.
+        self._was_read_only = self._parts.registry.writability().read_only
         self._context.compensate(COMPENSATION, self._data)
         try:
             for name in STEPS[self._options.mode]:
@@ -163,6 +143,7 @@ class Collection:
         container, image = self._inspected()
         aside = Aside(self._name("stand-in"), self._context.job.id, READ_ONLY)
         self._stand_in = self._parts.controller.create(stand_in(container, image, aside))
+        self._require_same_configuration(self._stand_in)
 
     def _hold_down(self) -> None:
         # Else it would come back when the engine restarts, and serve while its storage is swept.
@@ -177,9 +158,17 @@ class Collection:
         self._parts.controller.start(self._stand_in or "")
         self._await_answer()
         self._down.pulls.end()
+        answered = self._parts.registry.writability()
+        if answered.delete_enabled is not None and not answered.read_only:
+            raise CollectionFailed(
+                "The stand-in is not read-only: what is pushed during the collection could be lost."
+            )
 
     def _measure(self) -> None:
         """Find out what is eligible, and how large it is: the collector prints no sizes."""
+        if self._options.delete_untagged and self._stand_in:
+            # Nothing is pushed any more: an index that came since the first look would be broken.
+            require_untagged_safe(self._parts.registry, self._parts.version)
         self._run(self._measured, dry_run=True)
         self._context.log("info", f"{self._measured.blobs_eligible} blobs are eligible")
         self._sizes = self._sizes_of(self._measured.eligible)
@@ -216,7 +205,19 @@ class Collection:
     def _create_helper(self, command: Sequence[str], purpose: str) -> str:
         container, image = self._inspected()
         aside = Aside(self._name(purpose), self._context.job.id)
-        return self._parts.controller.create(helper(container, image, aside, command))
+        container_id = self._parts.controller.create(helper(container, image, aside, command))
+        self._require_same_configuration(container_id)
+        return container_id
+
+    def _require_same_configuration(self, container_id: str) -> None:
+        """Refuse a configuration that was copied into the container: ours have the image's."""
+        path, engine = self._target.config_path, self._parts.engine
+        own = engine.read_file(self._target.container_id, path, CONFIG_LIMIT)
+        if engine.read_file(container_id, path, CONFIG_LIMIT) != own:
+            raise NotCollectable(
+                f"The file {path} of '{self._target.name}' was changed in the container itself, "
+                "so that nothing could serve or collect in its place. Mount it from outside."
+            )
 
     def _following(self, output: CollectorOutput) -> Callable[[str, bytes], None]:
         def take(_: str, line: bytes) -> None:
@@ -269,7 +270,7 @@ class Collection:
             return error
         return CollectionFailed(
             f"{error} The registry's container '{self._target.name}' runs again as before. "
-            "Nothing that a tag needs was removed."
+            "Start another collection once the cause is gone."
         )
 
     def _await_answer(self) -> None:
@@ -287,17 +288,21 @@ class Collection:
             else:
                 return
 
-    def _prove(self) -> Verification:
+    def _prove(self) -> Verification | None:
         self._context.step("prove")
         self._await_answer()
         self._down.pulls.end()
         self._down.pushes.end()
-        if self._parts.registry.writability().read_only:
+        if self._parts.registry.writability().read_only and not self._was_read_only:
             raise CollectionFailed(
                 f"The collection is done, but the registry '{self._parts.registry.name}' answers "
                 "read-only although its own container was started again. Look at its storage."
             )
-        return verify(self._parts.registry, self._context.progress)
+        try:
+            return verify(self._parts.registry, self._context.progress)
+        except CatalogUnsupported as error:
+            self._context.log("warning", f"What it holds is not looked at: {error}")
+            return None
 
     def _result(self, verification: Verification | None) -> dict[str, Any]:
         options, measured, collected = self._options, self._measured, self._collected

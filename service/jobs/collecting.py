@@ -7,17 +7,11 @@ from typing import Any
 
 from service.domain.audit import Attempt, AuditTrail
 from service.domain.collectable import ParseConfiguration, examine
-from service.domain.collection import (
-    COMPENSATION,
-    INTERRUPTED,
-    Collection,
-    Options,
-    Parts,
-    put_back,
-)
+from service.domain.collection import INTERRUPTED, Collection, Options, Parts
 from service.domain.errors import CollectionFailed
 from service.domain.job import Job, JobContext, JobKind, Tell, Work
 from service.domain.ports import Registries
+from service.domain.putting_back import COMPENSATION, put_back
 from service.domain.recovery import ACTOR
 from service.domain.untagged import require_untagged_safe
 
@@ -33,10 +27,11 @@ def collection(registries: Registries, trail: AuditTrail, parse: ParseConfigurat
     """Collect a registry's garbage, and put its container back whatever happens."""
 
     def run(context: JobContext) -> Mapping[str, Any]:
-        if context.rerun:  # the compensation of the run that died puts all back
-            raise CollectionFailed(INTERRUPTED)
         job, name = context.job, context.job.registry or ""
         options = Options(**job.params)
+        if context.rerun and not options.dry_run:
+            # The compensation of the run that died puts all back.
+            raise CollectionFailed(INTERRUPTED)
         engine, registry = registries.engine(name), registries.get(name)
         stops = not options.dry_run and options.mode != "live"
         target = examine(engine, registries.container(name) or "", parse, stops=stops)

@@ -1,0 +1,396 @@
+"""Collections on an engine in memory: what they do, and that nothing of them is ever left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from service.domain.collectable import MODES, Mode
+from service.domain.collection import STEPS
+from service.domain.errors import EngineUnreachable, JobNotCancellable
+from service.domain.job import Job
+from service.domain.reference import Digest, Repository
+from tests.fakes import Behaviour, Died, image, index
+from tests.fakes_engine import Ran
+from tests.unit.domain.collecting import CONFIGURATION, READ_ONLY, REPOSITORY, ROOT, STORAGE, Place
+
+GARBAGE = {Digest.of(b"12345"), Digest.of(b"1234567")}
+AFTER = ("put-back", "prove")
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def steps() -> list[tuple[Mode, str]]:
+    """Every step of every mode, as the product lists them."""
+    return [(mode, step) for mode in MODES for step in (*STEPS[mode], *AFTER)]
+
+
+def writes() -> list[tuple[Mode, int]]:
+    """Every change of the engine that a collection makes, by its number."""
+    return [(mode, number + 1) for mode in MODES for number in range(changes(mode))]
+
+
+def changes(mode: Mode) -> int:
+    place = Place()
+    place.run(mode=mode)
+    return len(place.docker.writes)
+
+
+def code(job: Job) -> tuple[str, str | None]:
+    return job.state, None if job.error is None else str(job.error["code"])
+
+
+# What it does.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_garbage_goes_and_the_registry_is_as_it_was(place: Place, mode: Mode) -> None:
+    job = place.run(mode=mode)
+    assert code(job) == ("succeeded", None)
+    assert job.result is not None
+    place.require_as_it_was()
+    assert place.docker.volumes[STORAGE] == {}
+    down = {"pulls_down_seconds", "pushes_down_seconds"}
+    assert {k: v for k, v in job.result.items() if k not in {*down, "eligible"}} == {
+        "mode": mode,
+        "dry_run": False,
+        "delete_untagged": False,
+        "registry_version": "2.8.2",
+        "blobs_marked": 2,
+        "blobs_eligible": 2,
+        "manifests_eligible": 0,
+        "blobs_deleted": 2,
+        "bytes_eligible": 12,
+        "bytes_freed": 12,
+        "verified": {"tags": 1, "manifests": 1, "missing_blobs": []},
+    }
+    assert set(job.result["eligible"]) == GARBAGE
+    assert job.result["pushes_down_seconds"] >= job.result["pulls_down_seconds"] >= 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_registry_s_container_is_restarted_in_every_mode(place: Place, mode: Mode) -> None:
+    before = place.original.started_at
+    place.run(mode=mode)
+    assert place.original.started_at > before
+
+
+def test_steps_are_those_that_are_listed(place: Place) -> None:
+    for mode in MODES:
+        place.jobs.steps.clear()
+        place.run(mode=mode)
+        assert place.jobs.steps == [*STEPS[mode], *AFTER]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_dry_run_runs_the_collector_and_nothing_else(place: Place, mode: Mode) -> None:
+    job = place.run(mode=mode, dry_run=True)
+    assert job.result is not None
+    assert [write.kind for write in place.docker.writes] == ["execute"]
+    assert (job.result["blobs_eligible"], job.result["blobs_deleted"]) == (2, 0)
+    assert (job.result["bytes_eligible"], job.result["bytes_freed"]) == (12, 0)
+    assert job.result["verified"] is None
+    assert job.result["dry_run"] is True
+    place.require_as_it_was()
+
+
+def test_nothing_can_be_pushed_while_the_collector_runs(place: Place) -> None:
+    serving: list[list[str]] = []
+
+    def look(dry_run: bool) -> Ran:  # noqa: FBT001 - as the command line has it
+        serving.append([box.name for box in place.registry.serving() if not _read_only(box)])
+        return place.collect(dry_run)
+
+    place.speaks(look)
+    place.run(mode="read-only")
+    place.run(mode="stopped")
+    assert serving == [[], [], [], []]
+
+
+def _read_only(box: Any) -> bool:  # noqa: ANN401 - a Box
+    return READ_ONLY in (box.config["Env"] or ())
+
+
+def test_the_container_cannot_come_back_by_itself_meanwhile(place: Place) -> None:
+    running: list[bool] = []
+
+    def reboot(dry_run: bool) -> Ran:  # noqa: FBT001 - as above
+        if not dry_run:
+            place.docker.reboot()
+            running.append(place.original.running)
+        return place.collect(dry_run)
+
+    place.speaks(reboot)
+    place.run(mode="stopped")
+    assert running == [False]
+    place.require_as_it_was()
+
+
+def test_an_empty_registry_is_a_success_with_zeros(place: Place) -> None:
+    said = b"failed to garbage collect: failed to mark: filesystem: Path not found: "
+    never = Ran([("stderr", said + b"/docker/registry/v2/repositories")], 1)
+    place.speaks(lambda _: never)
+    place.registry.contents.clear()
+    place.docker.volumes[STORAGE].clear()
+    for mode in MODES:
+        job = place.run(mode=mode)
+        assert job.state == "succeeded", job.error
+        assert job.result is not None
+        found = {job.result[name] for name in job.result if name.startswith(("blobs", "bytes"))}
+        assert found == {0}
+        place.require_as_it_was()
+
+
+def test_bytes_are_null_where_the_storage_cannot_be_seen(place: Place) -> None:
+    place.configure({"version": 0.1, "storage": {"s3": {"bucket": "b"}}})
+    result = place.run().result
+    assert result is not None
+    assert (result["bytes_eligible"], result["bytes_freed"]) == (None, None)
+
+
+def test_without_a_catalog_what_it_holds_is_not_verified(place: Place) -> None:
+    place.registry.behaviour = Behaviour(catalog=False)
+    job = place.run()
+    assert job.result is not None
+    assert job.result["verified"] is None
+    place.require_as_it_was()
+
+
+def test_what_was_broken_before_is_told(place: Place) -> None:
+    place.registry.push("team/other", image("lost", layers=[b"gone"]), "1")
+    del place.registry.contents[Repository("team/other")].blobs[Digest.of(b"gone")]
+    result = place.run().result
+    assert result is not None
+    assert result["verified"]["missing_blobs"] == [Digest.of(b"gone")]
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize("take_over", [True, False], ids=["run again", "dead for good"])
+@pytest.mark.parametrize(("mode", "step"), steps())
+def test_the_worker_dies_at_a_step(place: Place, mode: Mode, step: str, take_over: bool) -> None:  # noqa: FBT001
+    place.jobs.die_at = step
+    job = place.run(mode=mode)
+    assert job.state == "running"
+    if take_over:
+        place.jobs.run_all()
+    else:
+        place.jobs.give_up(job.id)
+    expected = "collection-failed" if take_over else "job-died"
+    assert code(place.jobs.get(job.id)) == ("failed", expected)
+    place.require_as_it_was()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("mode", "number"), writes())
+def test_the_worker_dies_at_a_change(place: Place, mode: Mode, number: int, when: Any) -> None:  # noqa: ANN401
+    job = place.submit(mode=mode)
+    place.docker.die(number, when)
+    with pytest.raises(Died):
+        place.jobs.run_all()
+    place.docker.revive()
+    place.jobs.run_all()
+    assert code(place.jobs.get(job.id)) == ("failed", "collection-failed")
+    place.require_as_it_was()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("mode", "number"), writes())
+def test_the_engine_dies_at_a_change(place: Place, mode: Mode, number: int, when: Any) -> None:  # noqa: ANN401
+    job = place.submit(mode=mode)
+    place.docker.die(number, when, EngineUnreachable("The engine does not answer."))
+    place.jobs.run_all()
+    assert place.jobs.get(job.id).state == "failed"
+    place.docker.reboot()
+    place.jobs.aftermath.sweep()
+    place.require_as_it_was()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("mode", "number"), writes())
+def test_the_connection_breaks_once(place: Place, mode: Mode, number: int, when: Any) -> None:  # noqa: ANN401
+    job = place.submit(mode=mode)
+    place.docker.die(number, when, EngineUnreachable("It does not answer."), for_good=False)
+    place.jobs.run_all()
+    ended = place.jobs.get(job.id)
+    assert ended.state == "failed"
+    place.require_as_it_was()
+
+
+@pytest.mark.parametrize(("mode", "step"), steps())
+def test_cancelling_at_a_step(place: Place, mode: Mode, step: str) -> None:
+    asked: list[Job] = []
+
+    def cancel(job: Job, begun: str) -> None:
+        if begun == step:
+            with suppress(JobNotCancellable):
+                asked.append(place.cancel(job.id))
+
+    job = place.run_watched(cancel, mode=mode)
+    place.require_as_it_was()
+    # Past the point of no return the promise would not be kept, so it is not made.
+    assert job.state == ("cancelled" if asked else "succeeded")
+    assert bool(asked) == (step not in AFTER)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("ran", "words"),
+    [
+        pytest.param(Ran([("stdout", b"Usage: registry")]), "without its summary", id="flag"),
+        pytest.param(Ran([("stdout", b"\xff\x00 what?")], 3), "exit code 3", id="nonsense"),
+        pytest.param(
+            Ran([("stderr", b"failed to garbage collect: no space left on device")], 1),
+            "no space left on device",
+            id="disk full",
+        ),
+    ],
+)
+def test_the_collector_fails(place: Place, mode: Mode, ran: Ran, words: str) -> None:
+    for fails_dry in (True, False):
+        place.speaks(_failing(place, ran, dry=fails_dry))
+        job = place.run(mode=mode)
+        assert code(job) == ("failed", "collection-failed")
+        assert job.error is not None
+        assert words in job.error["detail"]
+        place.require_as_it_was()
+
+
+def _failing(place: Place, ran: Ran, *, dry: bool) -> Callable[[bool], Ran]:
+    return lambda dry_run: ran if dry_run == dry else place.collect(dry_run)
+
+
+def test_a_program_that_is_not_there(place: Place) -> None:
+    place.docker.programs.clear()
+    job = place.run(mode="live")
+    assert code(job) == ("failed", "collection-failed")
+    place.require_as_it_was()
+
+
+def test_a_stand_in_that_takes_pushes_is_not_collected_in(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.domain.collection.READ_ONLY", {"OTHER": "1"})
+    job = place.run()
+    assert code(job) == ("failed", "collection-failed")
+    assert "not read-only" in str(job.error)
+    assert place.docker.volumes[STORAGE]
+    place.require_as_it_was()
+
+
+# What is refused, with nothing touched.
+
+
+def refused(place: Place, **params: object) -> tuple[str, str]:
+    job = place.run(**params)
+    assert place.docker.writes == []
+    assert job.error is not None
+    return str(job.error["code"]), str(job.error["detail"])
+
+
+def test_a_container_that_is_not_there(place: Place) -> None:
+    place.reference = "other"
+    assert refused(place)[0] == "container-unknown"
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [("exited", "exited"), ("restarting", "restarting"), ("paused", "paused")]
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_container_that_does_not_run(place: Place, mode: Mode, status: Any, word: str) -> None:  # noqa: ANN401
+    place.original.status = status
+    found = refused(place, mode=mode)
+    assert found[0] == "registry-not-collectable"
+    assert word in found[1]
+
+
+@pytest.mark.parametrize("document", [None, [], {}, {"version": 3}, {"storage": {}}])
+def test_what_is_no_configuration_of_a_registry(place: Place, document: object) -> None:
+    place.configure(document)
+    assert refused(place)[0] == "registry-not-collectable"
+
+
+def test_a_container_that_is_no_registry(place: Place) -> None:
+    place.docker.add_image("web:latest", Cmd=["httpd"])
+    place.docker.run("web", "web")
+    place.reference = "web"
+    code_, detail = refused(place)
+    assert code_ == "registry-not-collectable"
+    assert "REGISTRY_CONFIGURATION_PATH" in detail
+
+
+def test_a_container_that_vanishes_when_it_stops(place: Place) -> None:
+    place.restart(AutoRemove=True, policy="no")
+    assert "--rm" in refused(place)[1]
+    assert place.run(mode="live").state == "succeeded"
+    assert place.original.running
+
+
+def test_a_task_of_a_swarm(place: Place) -> None:
+    place.original.config["Labels"] = {"com.docker.swarm.task.id": "1"}
+    assert "swarm" in refused(place)[1]
+
+
+def test_a_network_that_others_use(place: Place) -> None:
+    mode = {"NetworkMode": f"container:{place.original.id}"}
+    place.docker.add_image("web:latest", Cmd=["httpd"])
+    place.docker.run("web", "web", HostConfig=mode)
+    assert "web" in refused(place)[1]
+
+
+def test_a_storage_in_no_volume(place: Place) -> None:
+    place.configure({"version": 0.1, "storage": {"filesystem": {"rootdirectory": "/srv"}}})
+    assert "/srv" in refused(place)[1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_that_outlives_a_restart(place: Place, mode: Mode) -> None:
+    storage = {**CONFIGURATION["storage"], "cache": {"blobdescriptor": "redis"}}
+    place.configure({"version": 0.1, "storage": storage})
+    assert refused(place, mode=mode)[0] == "registry-cache-shared"
+
+
+def test_a_configuration_that_was_copied_in(place: Place) -> None:
+    place.original.mounts = [m for m in place.original.mounts if m["Destination"] == ROOT]
+    place.original.host_config["Binds"] = [f"{STORAGE}:{ROOT}"]
+    place.configure({**CONFIGURATION, "log": {}})
+    for mode in ("read-only", "stopped"):
+        job = place.run(mode=mode)
+        assert "changed in the container itself" in str(job.error)
+        place.require_as_it_was()
+
+
+def test_untagged_manifests_of_an_old_registry_with_an_index(place: Place) -> None:
+    one = image("one")
+    place.registry.push(REPOSITORY, one)
+    place.registry.push(REPOSITORY, index(one), "all")
+    assert refused(place, delete_untagged=True)[0] == "delete-untagged-unsafe"
+    place.registry_version = "3.0.0"
+    assert place.run(delete_untagged=True).state == "succeeded"
+
+
+def test_an_index_that_comes_at_the_last_moment(place: Place) -> None:
+    one = image("one")
+
+    def push(_job: Job, step: str) -> None:
+        if step == "stop-registry":
+            place.registry.push(REPOSITORY, one)
+            place.registry.push(REPOSITORY, index(one), "all")
+
+    job = place.run_watched(push, delete_untagged=True)
+    assert "delete_untagged" in str(job.error)
+    assert place.docker.volumes[STORAGE]
+    place.require_as_it_was()
+
+
+def test_a_registry_that_does_not_answer_is_left_alone(place: Place) -> None:
+    place.registry.die(1, "before", EngineUnreachable("x"))
+    place.registry.engine = type(place.docker)()  # nobody serves it
+    assert refused(place)[0] == "registry-unreachable"
