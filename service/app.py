@@ -5,9 +5,11 @@ from __future__ import annotations
 from service.api import (
     answers,
     audit_events,
+    bulk_deletions,
     context,
     deletions,
     docs,
+    gc_runs,
     health,
     jobs,
     manifests,
@@ -18,6 +20,7 @@ from service.api import (
     repositories,
     tags,
     tokens,
+    verifications,
 )
 from service.api.base import Api, Application
 from service.api.context import Services
@@ -28,6 +31,9 @@ BLUEPRINTS = (
     tags.blueprint,
     manifests.blueprint,
     deletions.blueprint,
+    bulk_deletions.blueprint,
+    gc_runs.blueprint,
+    verifications.blueprint,
     jobs.blueprint,
     me.blueprint,
     tokens.blueprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields as ma_fields
 
-from service.api import auth, context
+from service.api import auth, context, exclusion
 from service.api.base import Answer, Blueprint, Schema
 from service.api.fields import (
     ID,
@@ -23,8 +23,7 @@ from service.api.openapi import UPSTREAM, Operation
 from service.api.paging import Found, Options, PageOptions, page_of, visible_page
 from service.domain import errors
 from service.domain.audit import Change
-from service.domain.content import RawManifest
-from service.domain.deletion_record import Deletion
+from service.domain.deletion_record import Deletion, described, laid_out
 from service.domain.ports import Registry
 from service.domain.restoration import Restoration, Restorer
 
@@ -40,6 +39,7 @@ REMOVING: tuple[type[errors.RegistryAdminError], ...] = (
     errors.RegistryReadOnly,
     errors.ManifestRefused,
     errors.RepositoryBusy,
+    errors.GcAlreadyActive,
 )
 """What both ways of removing can answer."""
 
@@ -86,12 +86,10 @@ class DeletionSchema(Answer):
     restorable = truth("Whether it can be put back, as far as is known.", example=True)
 
 
-class RestorationSchema(Answer):
-    """What was put back, or with a dry run would be."""
+class RestorationSchema(DeletionSchema):
+    """The deletion, and what of it was put back, or with a dry run would be."""
 
     deletion = text("The deletion's id.", ID_EXAMPLE, pattern=whole(ID))
-    registry = text("The registry.", "default")
-    repository = text("The repository.", "library/alpine")
     tags_restored = listing(text("A tag.", "3.20"), "Tags that are on their digest again.")
     manifests_restored = listing(RemovedManifestSchema, "Children before their index.")
     dry_run = truth("True when nothing was changed.", example=False)
@@ -111,35 +109,15 @@ class RestoreOptions(Schema):
 
 def dump_deletion(deletion: Deletion) -> dict[str, object]:
     """Lay a record out as DeletionSchema has it."""
-    asked = deletion.requested
-    return {
-        "id": None if deletion.dry_run else deletion.id,
-        "registry": deletion.registry,
-        "repository": deletion.repository,
-        "requested": {"tag": asked.tag} if asked.tag else {"digest": asked.digest},
-        "digest": deletion.digest,
-        "tags_removed": [removed.tag for removed in deletion.tags],
-        "manifests_removed": [_manifest(raw) for raw in deletion.manifests],
-        "manifests_kept": deletion.kept,
-        "requested_by": deletion.requested_by,
-        "created_at": deletion.created_at,
-        "dry_run": deletion.dry_run,
-        "restorable": deletion.restorable,
-    }
-
-
-def _manifest(raw: RawManifest) -> dict[str, object]:
-    return {"digest": raw.digest, "media_type": raw.media_type, "size": raw.size}
+    return {**laid_out(deletion), "created_at": deletion.created_at}
 
 
 def _dump_restoration(found: Restoration) -> dict[str, object]:
-    deletion = found.deletion
     return {
-        "deletion": deletion.id,
-        "registry": deletion.registry,
-        "repository": deletion.repository,
+        **dump_deletion(found.deletion),
+        "deletion": found.deletion.id,
         "tags_restored": found.tags,
-        "manifests_restored": [_manifest(raw) for raw in found.manifests],
+        "manifests_restored": [described(raw) for raw in found.manifests],
         "dry_run": found.dry_run,
     }
 
@@ -209,6 +187,7 @@ def get_deletion(registry: Registry, deletion_id: str) -> dict[str, object]:
             errors.RegistryReadOnly,
             errors.ManifestRefused,
             errors.RepositoryBusy,
+            errors.GcAlreadyActive,
         ),
     ),
     action="deletion.restore",
@@ -222,6 +201,7 @@ def restore_deletion(
     All of it or nothing. Done twice it does nothing more.
     """
     _find(registry, deletion_id, RESTORE)
+    exclusion.require_no_collection(registry)
     restorer = Restorer(registry, context.services().store)
     restoration = restorer.restore(
         change, deletion_id, force=options["force"], dry_run=options["dry_run"]

@@ -56,7 +56,7 @@ def _repositories(job: Job) -> Iterator[str]:
             yield asked["repository"]
 
 
-def _find(job_id: str, scope: str = READ) -> Job:
+def find(job_id: str, scope: str = READ) -> Job:
     """Get a job; raise JobUnknown, or InsufficientScope by the token's limits."""
     job = context.services().jobs.get(job_id)
     if not _visible(auth.caller(), job):
@@ -112,7 +112,12 @@ def get_job(job_id: str) -> Answered:
 
     Its `ETag` changes with it, so that asking again and again costs little.
     """
-    shown = dump_job(_find(job_id))
+    return answer_one(find(job_id))
+
+
+def answer_one(job: Job) -> Answered:
+    """Answer with a job, or 304."""
+    shown = dump_job(job)
     tag = _digest(shown)
     return unchanged(tag, etag(tag)) or (shown, 200, etag(tag))
 
@@ -140,7 +145,7 @@ def get_job_log(options: Options, job_id: str) -> Response:
     job's state when it has ended. A stream that is closed before that is to be opened again with
     `Last-Event-ID`. With `Accept: text/plain` it is lines of text.
     """
-    return job_log.answer(_find(job_id).id, options["after"], options["n"])
+    return job_log.answer(find(job_id).id, options["after"], options["n"])
 
 
 @blueprint.change(
@@ -168,7 +173,7 @@ def cancel_job(change: Change, options: Options, job_id: str) -> Answered:
     job = jobs.get(job_id)
     scope = _scope(job)
     auth.caller().require(scope)
-    _find(job_id, scope)
+    find(job_id, scope)
     change.details.update(kind=job.kind, registry=job.registry, container=job.container)
     job = jobs.cancel(change, job_id)
     return dump_job(job), 202, {"Location": location(job)}

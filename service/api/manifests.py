@@ -7,7 +7,7 @@ import re
 from flask import Response
 from marshmallow import fields as ma_fields
 
-from service.api import auth, context
+from service.api import auth, context, exclusion
 from service.api.base import Answer, Blueprint, Schema
 from service.api.deletions import REMOVING, DeletionSchema, dump_deletion
 from service.api.fields import (
@@ -256,6 +256,7 @@ def delete_manifest(
     One with tags needs their names in `tags`, or `force`; so does a child of a tagged index. It
     can be restored until garbage is collected.
     """
+    exclusion.require_no_collection(registry)
     services, force, cascade = context.services(), options["force"], options["cascade"]
     tags = frozenset(options["tags"]) if "tags" in options else None
     wanted = RemoveManifest(repository, reference, tags, force, cascade)

@@ -232,6 +232,11 @@ _MEMBERS: Document = {
         "type": "array",
         "items": {"type": "string"},
     },
+    "repositories": {
+        "description": "Repositories that hold an index.",
+        "type": "array",
+        "items": {"type": "string"},
+    },
     "health": {"description": "How each part of the service is.", "type": "object"},
 }
 
@@ -270,6 +275,8 @@ _SAMPLE_MEMBERS: Mapping[Kind, Document] = {
     },
     errors.DigestMismatch: {"current": "sha256:" + "4b" * 32},
     errors.JobAlreadyActive: {"job": "0192" * 8},
+    errors.GcAlreadyActive: {"job": "0192" * 8},
+    errors.DeleteUntaggedUnsafe: {"repositories": ["library/alpine"]},
     errors.IdempotencyKeyReused: {"job": "0192" * 8},
     errors.JobNotCancellable: {"state": "succeeded"},
     errors.BlobsCollected: {"blobs": ["sha256:" + "a3" * 32]},

@@ -9,7 +9,7 @@ from flask import Response
 from marshmallow import ValidationError, validates_schema
 from marshmallow import fields as ma_fields
 
-from service.api import auth, context
+from service.api import auth, context, exclusion
 from service.api.base import Answer, Blueprint, Schema
 from service.api.deletions import REMOVING, DeletionSchema, dump_deletion
 from service.api.fields import (
@@ -216,6 +216,7 @@ def get_tag(
             errors.RegistryReadOnly,
             errors.ManifestRefused,
             errors.RepositoryBusy,
+            errors.GcAlreadyActive,
         ),
         headers=("ETag",),
         parameters=("If-Match",),
@@ -230,6 +231,7 @@ def put_tag(
 
     Nothing is pulled or pushed but the manifest itself.
     """
+    exclusion.require_no_collection(registry)
     source = options.get("digest") or options["tag"]
     condition = expected(lambda: registry.resolve(repository, tag))
     wanted = PointTag(repository, tag, source, condition)
@@ -271,6 +273,7 @@ def delete_tag(
     Its manifest goes as well when this was its last tag, with what only it used. Every other tag
     still resolves to the digest it had. It can be restored until garbage is collected.
     """
+    exclusion.require_no_collection(registry)
     services = context.services()
     condition = expected(lambda: registry.resolve(repository, tag))
     wanted = RemoveTag(repository, tag, options["keep_manifest"], options["cascade"], condition)

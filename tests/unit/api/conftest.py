@@ -138,10 +138,14 @@ class Bed:
         self.registry = FakeRegistry()
         self.registries = FakeRegistries({"default": self.registry})
         self.trail = AuditTrail(self.store.audit)
-        self.jobs = FakeJobs(self.works, self.clock)
+        self.jobs = FakeJobs(self.wire(), self.clock)
         self.app = self.create(**changed)
         self.client = self.app.test_client()
         self.token("admin", secret=ADMIN, name="root")
+
+    def wire(self) -> Sequence[Work]:
+        """What jobs there are, on all that is there by now."""
+        return self.works
 
     def create(self, **changed: object) -> Application:
         readiness = Readiness(
