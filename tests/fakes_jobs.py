@@ -260,14 +260,33 @@ class FakeQueue:
     """Jobs in the order they came, as `Entrance` and as `Places`."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, str | None] = {}
+        self.waiting: dict[str, tuple[str, str | None]] = {}  # lane, and what is excluded
+        self._begun: set[str] = set()
+        self._lock = threading.Lock()
 
     def enqueue(self, transaction: object, job_id: str, exclusive: str | None, lane: str) -> None:
-        del transaction, lane
-        self.waiting[job_id] = exclusive
+        del transaction
+        self.waiting[job_id] = (lane, exclusive)
 
     def drop(self, job_id: str) -> None:
         self.waiting.pop(job_id, None)
+
+    def take(self) -> tuple[str, str | None] | None:
+        """The next job whose lane is free."""
+        with self._lock:
+            busy = {self.waiting[one][0] for one in self._begun if one in self.waiting}
+            for job_id, (lane, exclusive) in self.waiting.items():
+                if lane not in busy:
+                    self._begun.add(job_id)
+                    return job_id, exclusive
+        return None
+
+    def give_back(self, job_id: str, *, done: bool) -> None:
+        """Let the next job of the lane, or the same again, have its turn."""
+        with self._lock:
+            self._begun.discard(job_id)
+            if done:
+                self.waiting.pop(job_id, None)
 
     def alive(self, job_ids: Collection[str]) -> Collection[str]:
         return set(job_ids) & set(self.waiting)
@@ -312,15 +331,23 @@ class FakeJobs(DurableJobs):
             self.run_all()
         return self.get(job.id)
 
+    def cancel(self, change: Change, job_id: str) -> Job:
+        job = super().cancel(change, job_id)
+        self.execution.pulse.beat()
+        return job
+
     def run_all(self) -> None:
         """Run what waits; a job whose worker dies waits again."""
         self._dead = False
-        for job_id, exclusive in list(self.queue.waiting.items()):
+        while taken := self.queue.take():
+            done = False
             try:
-                self.execution.run(job_id, exclusive)
+                self.execution.run(*taken)
+                done = True
             except WorkerDied:
                 return
-            del self.queue.waiting[job_id]
+            finally:
+                self.queue.give_back(taken[0], done=done)
 
     def give_up(self, job_id: str) -> Job:
         """Let a job that died be dead for good, and what it left be put back."""

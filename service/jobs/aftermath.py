@@ -7,17 +7,18 @@ works on the same thing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from service.domain import problem
 from service.domain.errors import InternalError, JobDied, RegistryAdminError
 from service.domain.identity import new_id
 from service.domain.job import Compensator, Job, JobState, LogLevel, Tell
-from service.domain.job_records import Compensation, Ending, Unended
+from service.domain.job_records import Compensation, Ending, JobRecords, Unended
 from service.jobs.locks import held, lock_name
-from service.jobs.patience import patiently
+from service.jobs.patience import OUTCOME_SECONDS, patiently
 from service.jobs.running import Ground, Running
 
 QUEUED_FOR = timedelta(minutes=1)
@@ -46,6 +47,19 @@ def failure(job: Job, error: Exception) -> Ending:
     row = problem.row_of(type(error))
     document = problem.document(error, row, f"/v1/jobs/{job.id}", job.request_id)
     return Ending("failed", error=document)
+
+
+def end(records: JobRecords, job_id: str, run: str, endings: Sequence[Ending]) -> Ending | None:
+    """End a job by the first of ``endings``, or if it was cancelled by the second.
+
+    None when ``run`` may not, or no more since the store's answer to it got lost.
+    """
+    for ending in endings:
+        final = ending is endings[-1] or ending.state == "cancelled"
+        write = partial(records.finish, job_id, run, ending, unless_cancelled=not final)
+        if patiently(write, OUTCOME_SECONDS):
+            return ending
+    return None
 
 
 def words(error: Exception) -> str:
@@ -79,13 +93,10 @@ class Aftermath:
 
         To be called under the lock. Raise what keeps it from being put back.
         """
-        others = {
-            left.job.id: left.job
-            for left in self._records.compensations()
-            if left.exclusive == exclusive and left.job.id != job.id
-        }
-        for other in others.values():
-            errors = self._put_back_late(other.id) if other.ended else self._bury(other.id)
+        mine = [left for left in self._records.compensations() if left.exclusive == exclusive]
+        for other in {left.job.id for left in mine} - {job.id}:
+            self._bury(other)
+            errors = self._put_back_late(other)
             if errors:
                 raise errors[0]
 
@@ -106,13 +117,12 @@ class Aftermath:
     def _settle(self, left: Compensation, run: str | None) -> None:
         patiently(lambda: self._records.settle(left.job.id, [left.kind], run))
 
-    def end_dead(self, running: Running, run: str) -> tuple[Ending, list[Exception]]:
-        """Put back what a dead job left; say how it ends."""
+    def end_dead(self, running: Running, run: str) -> list[Ending]:
+        """Put back what a dead job left; say how it ends, and how if it was cancelled."""
         running.log("error", DIED)
         errors = self.put_back(running.job, run, running.log)
-        if running.job.cancel_requested and not errors:
-            return Ending("cancelled"), errors
-        return failure(running.job, JobDied(f"{DIED} {_state_of_things(errors)}")), errors
+        ending = failure(running.job, JobDied(f"{DIED} {_state_of_things(errors)}"))
+        return [ending] if errors else [ending, Ending("cancelled")]
 
     def _dead(self) -> Iterator[Unended]:
         patience = self._ground.clock.now() - QUEUED_FOR
@@ -126,26 +136,24 @@ class Aftermath:
         alive = self._places.alive([one.id for one in found]) if found else ()
         yield from (one for one in found if one.id not in alive)
 
-    def _locked(
-        self, job_id: str, exclusive: str | None, task: Callable[[str], list[Exception]]
-    ) -> None:
+    def _locked(self, job_id: str, exclusive: str | None, task: Callable[[str], object]) -> None:
         with held(self._ground.locks, lock_name(job_id, exclusive)) as mine:
             if mine:
                 task(job_id)
 
-    def _bury(self, job_id: str) -> list[Exception]:
-        if self._places.alive([job_id]):  # it was not yet where it belongs when it was looked for
-            return []
+    def _bury(self, job_id: str) -> None:
+        """End a job that is dead; nothing happens to one that lives, or has ended."""
+        if self._places.alive([job_id]):
+            return
         run = new_id()
         started = self._records.start(job_id, run)
         if started is None:
-            return []
+            return
         log.warning("the job %s died for good", job_id)
         running = Running(self._ground, started, run)
-        ending, errors = self.end_dead(running, run)
+        endings = self.end_dead(running, run)
         running.close()
-        self._records.finish(job_id, run, ending, unless_cancelled=False)
-        return errors
+        end(self._records, job_id, run, endings)
 
     def _put_back_late(self, job_id: str) -> list[Exception]:
         def tell(level: LogLevel, message: str) -> None:
@@ -156,7 +164,8 @@ class Aftermath:
                 self._warned.add(message)
                 log.warning("job %s: %s", job_id, message)
 
-        return self.put_back(self._records.get(job_id), None, tell)
+        job = self._records.get(job_id)
+        return self.put_back(job, None, tell) if job.ended else []
 
 
 def _state_of_things(errors: list[Exception]) -> str:

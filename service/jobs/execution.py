@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from service.domain.errors import InternalError, JobUnknown
 from service.domain.identity import new_id
 from service.domain.job import Cancelled, Job, Work
 from service.domain.job_records import Ending, Started
-from service.jobs.aftermath import Aftermath, failure, words
+from service.jobs.aftermath import Aftermath, end, failure, words
 from service.jobs.locks import held, lock_name
 from service.jobs.patience import OUTCOME_SECONDS, patiently
 from service.jobs.running import Ground, OnStep, Pulse, Running, Superseded, nothing
@@ -75,26 +75,25 @@ class Execution:
         log.info("job begins", extra=_about(started))
         running = Running(self._ground, started, run, self._on_step)
         with self.pulse.watching(running):
-            ending = self._ending(running, started, run, exclusive)
+            endings = self._endings(running, started, run, exclusive)
             running.close()
-        ended = self._finish(running, run, ending)
+        ended = self._finish(job_id, run, endings)
         log.info("job ended", extra={**_about(started), "state": ended.state})
 
-    def _ending(
+    def _endings(
         self, running: Running, started: Started, run: str, exclusive: str | None
-    ) -> Ending:
+    ) -> Sequence[Ending]:
+        """How the job ends: the first, unless it was cancelled and there is a second."""
         if started.attempts > ATTEMPTS_LIMIT:
-            return self._aftermath.end_dead(running, run)[0]
+            return self._aftermath.end_dead(running, run)
         if running.rerun:
             running.log("warning", "The worker died in the middle of the job, which begins anew.")
         ending = self._outcome(running, exclusive)
         errors = self._aftermath.put_back(running.job, run, running.log)
-        if errors and ending.state != "failed":
-            return failure(running.job, errors[0])
-        if ending.state == "failed" and not errors and running.cancel_requested():
-            # Accepting to cancel promised this end; the reason stands in the log.
-            return Ending("cancelled")
-        return ending
+        if errors:
+            return [ending if ending.state == "failed" else failure(running.job, errors[0])]
+        # Whoever was told that the job ends cancelled is not let down, as all is put back.
+        return [ending, Ending("cancelled", ending.result)]
 
     def _outcome(self, running: Running, exclusive: str | None) -> Ending:
         try:
@@ -115,23 +114,11 @@ class Execution:
             raise InternalError(f"This version of the service knows no jobs of kind {job.kind}.")
         return self._works[job.kind]
 
-    def _finish(self, running: Running, run: str, ending: Ending) -> Ending:
-        """Write the end; a job that was cancelled meanwhile ends so, as was promised."""
-        for each, unless_cancelled in (
-            (ending, ending.state == "succeeded"),
-            (Ending("cancelled", ending.result), False),
-        ):
-            if self._write_end(running.job.id, run, each, unless_cancelled=unless_cancelled):
-                return each
-        if self._is_over(running.job.id):  # by ourselves: the store's answer got lost
-            return ending
-        raise Superseded(running.job.id)
-
-    def _write_end(self, job_id: str, run: str, ending: Ending, *, unless_cancelled: bool) -> bool:
-        def write() -> bool:
-            return self._records.finish(job_id, run, ending, unless_cancelled=unless_cancelled)
-
-        return patiently(write, OUTCOME_SECONDS)
+    def _finish(self, job_id: str, run: str, endings: Sequence[Ending]) -> Ending:
+        ended = end(self._records, job_id, run, endings)
+        if ended is None and not self._is_over(job_id):
+            raise Superseded(job_id)
+        return ended or endings[0]
 
     @contextmanager
     def _noted(self, job_id: str) -> Iterator[None]:

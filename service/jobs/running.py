@@ -215,14 +215,15 @@ class Pulse:
         while not self._stopped.is_set():
             self._busy.wait()
             try:
-                self._beat()
+                self.beat()
             except StoreUnavailable:
                 log.debug("the store does not answer; what was not written is kept")
             except Exception:
                 log.exception("the pulse of jobs missed a beat")
             self._stopped.wait(PULSE_SECONDS)
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Do it once."""
         with self._state:
             running = list(self._running.values())
         looks = self._records.look([one.job.id for one in running])

@@ -191,10 +191,13 @@ class Worker:
 
     def _end(self, engine: Engine, tasks: Tasks) -> None:
         deadline = time.monotonic() + self._grace
-        stopping = threading.Thread(target=engine.stop, args=(int(self._grace),), daemon=True)
+        # DBOS waits whole seconds, once it waits. What it hands out in this moment begins anew.
+        seconds = int(self._grace) if self._execution.active else 0
+        stopping = threading.Thread(target=engine.stop, args=(seconds,), daemon=True)
         stopping.start()
         while self._execution.active and time.monotonic() < deadline:
             time.sleep(0.05)
         stopping.join(max(0.0, deadline - time.monotonic()))
         tasks.stop(TASK_SECONDS)
         self._membership.leave()
+        self._queue.close()
