@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Self
@@ -320,6 +320,15 @@ class FakeRegistry(Mortal):
         self._read("resolve", repository, tag)
         return self._lookup(repository, tag).digest
 
+    def resolve_many(
+        self, repository: Repository, tags: Sequence[Tag]
+    ) -> Mapping[Tag, Digest | None]:
+        found: dict[Tag, Digest | None] = dict.fromkeys(tags)
+        for tag in tags:
+            with suppress(ManifestUnknown):
+                found[tag] = self.resolve(repository, tag)
+        return found
+
     def manifest(self, repository: Repository, reference: Tag | Digest) -> RawManifest:
         self._read("manifest", repository, reference)
         raw = self._lookup(repository, reference)
@@ -340,6 +349,21 @@ class FakeRegistry(Mortal):
                     raise BlobUnknown(f"The repository {repository} has no blob {digest}.")
                 self._seen_blobs[digest] = blobs[digest]
         return self._seen_blobs[digest]
+
+    def prefetch(
+        self, repository: Repository, manifests: Collection[Digest], configs: Collection[Descriptor]
+    ) -> frozenset[Digest]:
+        unknown = {*manifests, *(descriptor.digest for descriptor in configs)}
+        for digest in manifests:
+            with suppress(ManifestUnknown):
+                if digest not in self._seen_manifests:
+                    self.manifest(repository, digest)
+                unknown.discard(digest)
+        for descriptor in configs:
+            with suppress(BlobUnknown):
+                self.config(repository, descriptor)
+                unknown.discard(descriptor.digest)
+        return frozenset(unknown)
 
     def blob_readable(self, repository: Repository, digest: Digest) -> bool:
         self._read("blob_readable", repository, digest)

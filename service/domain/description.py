@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
-from service.domain.concurrency import spread
 from service.domain.content import (
     CONFIG_LIMIT,
     CREATED_ANNOTATION,
@@ -29,10 +30,13 @@ from service.domain.ports import Registry
 from service.domain.reference import Digest, Repository
 
 SUMMARIES = 50_000
-"""Most manifests a process remembers, at some 600 bytes each."""
+"""Most manifests a process remembers, at some 700 bytes each."""
 
 PLATFORMS_REMEMBERED = 100
 """Most platforms of a manifest that is remembered: an index may list tens of thousands."""
+
+PORTION_BYTES = 512 * 1024
+"""Bytes of manifests that are worked on at a time; parsed they take some ten times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +62,30 @@ class Describer:
 
     def summary(self, repository: Repository, digest: Digest) -> Summary:
         """Describe by digest; raise ManifestUnknown."""
-        # The repository is part of the key: one may not be read through another.
-        known = self._summaries.get((repository, digest))
+        known = self._known(repository, digest)
         if known is not None:
             return known
         return self.summarise(
             repository, parse_manifest(self._registry.content(repository, digest))
         )
 
+    def summaries(self, repository: Repository, digests: Iterable[Digest]) -> dict[Digest, Summary]:
+        """Describe many by digest, asking for several at a time; leave out what is unknown."""
+        found, new = {}, []
+        for digest in dict.fromkeys(digests):
+            known = self._known(repository, digest)
+            if known is None:
+                new.append(digest)
+            else:
+                found[digest] = known
+        for portion in self._portions(repository, new):
+            self._prepare(repository, portion)
+            found |= {one.digest: self.summarise(repository, one) for one in portion}
+        return found
+
     def summarise(self, repository: Repository, manifest: Manifest) -> Summary:
         """Describe a manifest at hand."""
-        known = self._summaries.get((repository, manifest.digest))
+        known = self._known(repository, manifest.digest)
         if known is not None:
             return known
         describe = self._index if manifest.is_index else self._image
@@ -88,6 +105,37 @@ class Describer:
             return parse_config(self._registry.config(repository, descriptor))
         except BlobUnknown:
             return None
+
+    def _known(self, repository: Repository, digest: Digest) -> Summary | None:
+        # The repository is part of the key: one may not be read through another.
+        return self._summaries.get((repository, digest))
+
+    def _portions(
+        self, repository: Repository, digests: Sequence[Digest]
+    ) -> Iterator[list[Manifest]]:
+        """Yield the manifests that are there, no more at a time than may be held in memory."""
+        portion, size = [], 0
+        for manifest in self._manifests(repository, digests):
+            portion.append(manifest)
+            size += manifest.size
+            if size > PORTION_BYTES:
+                yield portion
+                portion, size = [], 0
+        yield portion
+
+    def _manifests(self, repository: Repository, digests: Sequence[Digest]) -> Iterator[Manifest]:
+        unknown = self._registry.prefetch(repository, digests, ())
+        for digest in digests:
+            if digest not in unknown:
+                with suppress(ManifestUnknown):
+                    yield parse_manifest(self._registry.content(repository, digest))
+
+    def _prepare(self, repository: Repository, manifests: Sequence[Manifest]) -> None:
+        """Have children and configs fetched, for all of them at once."""
+        children = dict.fromkeys(child.digest for one in manifests for child in one.children)
+        below = self._manifests(repository, tuple(children))
+        configs = [config for one in chain(manifests, below) if (config := _image_config(one))]
+        self._registry.prefetch(repository, (), configs)
 
     def _image(self, repository: Repository, manifest: Manifest) -> Summary:
         config = self.config(repository, manifest)
@@ -125,24 +173,20 @@ class Describer:
         found: dict[Digest, Manifest | None] = {}
         waiting = list(dict.fromkeys(child.digest for child in index.children))
         while waiting:
-            generation = spread(lambda digest: self._child(repository, digest), waiting)
-            found |= zip(waiting, generation, strict=True)
-            listed = (child.digest for one in generation if one for child in one.children)
+            generation = list(self._manifests(repository, waiting))
+            found |= dict.fromkeys(waiting) | {one.digest: one for one in generation}
+            listed = (child.digest for one in generation for child in one.children)
             waiting = [digest for digest in dict.fromkeys(listed) if digest not in found]
         return found
-
-    def _child(self, repository: Repository, digest: Digest) -> Manifest | None:
-        try:
-            return parse_manifest(self._registry.content(repository, digest))
-        except ManifestUnknown:
-            return None
 
     def _images(
         self, repository: Repository, manifests: Iterable[Manifest]
     ) -> dict[Digest, Summary]:
         images = [one for one in manifests if not one.is_index]
-        summaries = spread(lambda one: self.summarise(repository, one), images)
-        return {one.digest: summary for one, summary in zip(images, summaries, strict=True)}
+        self._prepare(
+            repository, [one for one in images if not self._known(repository, one.digest)]
+        )
+        return {one.digest: self.summarise(repository, one) for one in images}
 
 
 def _image_config(manifest: Manifest) -> Descriptor | None:

@@ -6,7 +6,7 @@ Every method of :class:`Registry` and :class:`RegistryWriter` may raise any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +89,11 @@ class Registry(Protocol):
     def resolve(self, repository: Repository, tag: Tag) -> Digest:
         """Ask, now, what a tag points at; raise ManifestUnknown (unknown or dangling tag)."""
 
+    def resolve_many(
+        self, repository: Repository, tags: Sequence[Tag]
+    ) -> Mapping[Tag, Digest | None]:
+        """Ask likewise for many tags, several at a time; None for those unknown or dangling."""
+
     def manifest(self, repository: Repository, reference: Tag | Digest) -> RawManifest:
         """Fetch a manifest, now; raise ManifestUnknown or RepositoryUnknown.
 
@@ -100,6 +105,14 @@ class Registry(Protocol):
 
     def config(self, repository: Repository, descriptor: Descriptor) -> bytes:
         """An image's config, cached likewise, at most 4 MiB; raise BlobUnknown."""
+
+    def prefetch(
+        self, repository: Repository, manifests: Collection[Digest], configs: Collection[Descriptor]
+    ) -> frozenset[Digest]:
+        """Let ``content`` and ``config`` find these in the cache, fetched several at a time.
+
+        Return those that are unknown.
+        """
 
     def blob_readable(self, repository: Repository, digest: Digest) -> bool:
         """Tell whether a blob's bytes can be read, by reading from them.

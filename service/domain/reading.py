@@ -165,9 +165,20 @@ class Reader:
         names = self._names(repository, last)
         found: list[TagDetail] = []
         while len(found) < n and (batch := list(islice(names, n - len(found)))):
-            described = spread(lambda tag: self._tag(repository, tag), batch)
-            found += self._still_there(repository, described)
+            found += self._still_there(repository, self._tags(repository, batch))
         return found
+
+    def _tags(self, repository: Repository, names: Sequence[Tag]) -> list[TagDetail]:
+        targets = self._registry.resolve_many(repository, names)
+        summaries = self._describer.summaries(repository, filter(None, targets.values()))
+        return [
+            TagDetail(tag, dangling=True)
+            if (digest := targets[tag]) is None
+            else _tag_detail(tag, digest, summaries[digest])
+            if digest in summaries
+            else self._tag(repository, tag)  # it has moved meanwhile, or dangles now
+            for tag in names
+        ]
 
     def _names(self, repository: Repository, last: str | None) -> Iterator[Tag]:
         names = sorted(set(self._registry.tags(repository)))

@@ -91,15 +91,7 @@ def survey(
 def _resolve(
     registry: Registry, repository: Repository, names: Iterable[Tag]
 ) -> dict[Tag, Digest | None]:
-    ordered = sorted(names)
-
-    def target(tag: Tag) -> Digest | None:
-        try:
-            return registry.resolve(repository, tag)
-        except ManifestUnknown:
-            return None
-
-    return dict(zip(ordered, spread(target, ordered), strict=True))
+    return dict(registry.resolve_many(repository, sorted(names)))
 
 
 def _look(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.adapters.cache.memory import RecentBytes
@@ -13,6 +15,10 @@ from service.domain.reference import Digest
 MEMORY_BYTES = 8 * 1024 * 1024
 LARGEST_SHARE = 8
 """A body over an eighth of the limit is not kept: it would push out too many others."""
+
+BATCH = 100
+LARGE = 256 * 1024
+"""So many bodies, or one so large, are written at once: they are held in memory until then."""
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +49,25 @@ class ContentCache:
 
     def put(self, digest: Digest, body: bytes) -> None:
         """Keep ``body``, which the caller has checked against ``digest``; sha256 alone is kept."""
-        if not _cacheable(digest) or len(body) * LARGEST_SHARE > self._limit:
-            return
-        self._recent.put(digest, body)
+        with self.filling() as put:
+            put(digest, body)
+
+    @contextmanager
+    def filling(self) -> Iterator[Callable[[Digest, bytes], None]]:
+        """Give a :meth:`put` for many bodies, which reach the disk several at a time."""
+        batch: list[tuple[bytes, bytes]] = []
+
+        def put(digest: Digest, body: bytes) -> None:
+            if self._fits(digest, body):
+                self._recent.put(digest, body)
+                batch.append((bytes.fromhex(digest.hex), body))
+            if len(batch) >= BATCH or len(body) >= LARGE:
+                self._write(batch)
+
         try:
-            self._shelf.write(bytes.fromhex(digest.hex), body)
-        except (OSError, sqlite3.Error) as error:
-            log.debug("the cache cannot be written: %s", error)
+            yield put
+        finally:
+            self._write(batch)
 
     def has(self, digest: Digest) -> bool:
         """Tell whether ``digest`` is most likely here, without reading it."""
@@ -63,6 +81,19 @@ class ContentCache:
     def close(self) -> None:
         """Close the file; a later call opens it again."""
         self._shelf.close()
+
+    def _fits(self, digest: Digest, body: bytes) -> bool:
+        return _cacheable(digest) and len(body) * LARGEST_SHARE <= self._limit
+
+    def _write(self, batch: list[tuple[bytes, bytes]]) -> None:
+        """Write and forget a batch."""
+        try:
+            if batch:
+                self._shelf.write(batch)
+        except (OSError, sqlite3.Error) as error:
+            log.debug("the cache cannot be written: %s", error)
+        finally:
+            batch.clear()
 
     def _from_disk(self, digest: Digest) -> bytes | None:
         name = bytes.fromhex(digest.hex)

@@ -40,6 +40,9 @@ DELETE FROM content WHERE rowid IN (
 """
 
 
+Row = tuple[bytes, bytes, float]
+
+
 class Shelf:
     """A bounded table of bytes. Safe to share between threads, its file between processes.
 
@@ -74,14 +77,24 @@ class Shelf:
             found = connection.execute("SELECT 1 FROM content WHERE digest = ?", (digest,))
             return found.fetchone() is not None
 
-    def write(self, digest: bytes, body: bytes) -> None:
-        """Keep ``body``; what was used least recently goes when there is no room."""
-        row = (digest, body, self._clock())
+    def write(self, bodies: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep bodies by their digests; what was used least recently goes when there is no room.
+
+        Many in one transaction cost a tenth of what they cost one by one.
+        """
+        now = self._clock()
+        rows = [(digest, body, now) for digest, body in bodies]
         with self._open() as connection:
-            for _ in range(EVICTIONS):
-                if _written(connection, row):
-                    return
-                connection.execute(_EVICT, (EVICTED_SHARE,))
+            if _written(connection, rows):
+                return
+            for row in rows:
+                self._make_room(connection, row)
+
+    def _make_room(self, connection: sqlite3.Connection, row: Row) -> None:
+        for _ in range(EVICTIONS):
+            if _written(connection, [row]):
+                return
+            connection.execute(_EVICT, (EVICTED_SHARE,))
 
     def remove(self, digest: bytes) -> None:
         """Forget what is kept under ``digest``."""
@@ -157,15 +170,28 @@ class Shelf:
             Path(f"{self._file}{suffix}").unlink(missing_ok=True)
 
 
-def _written(connection: sqlite3.Connection, row: Sequence[object]) -> bool:
-    """Insert a row; tell whether there was room."""
+def _written(connection: sqlite3.Connection, rows: Sequence[Row]) -> bool:
+    """Insert all rows; tell whether there was room, else none is there."""
     try:
-        connection.execute("INSERT OR IGNORE INTO content VALUES (?, ?, ?)", row)
+        with _transaction(connection):
+            connection.executemany("INSERT OR IGNORE INTO content VALUES (?, ?, ?)", rows)
     except sqlite3.OperationalError as error:
         if _code(error) == sqlite3.SQLITE_FULL:
             return False
         raise
     return True
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors end it by themselves
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _code(error: sqlite3.Error) -> int:

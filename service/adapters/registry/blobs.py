@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urljoin
 
@@ -16,10 +18,13 @@ from service.adapters.registry.failures import AnswerBrokenOff
 from service.adapters.registry.origin import Origin, target_of
 from service.adapters.registry.routes import Routes
 from service.adapters.registry.transport import Answer, Request
+from service.domain.concurrency import spread
 from service.domain.content import Descriptor
 from service.domain.errors import BlobUnknown, RegistryAnswerInvalid
 from service.domain.ports import BlobState
 from service.domain.reference import Digest, Repository
+
+Put = Callable[[Digest, bytes], None]
 
 CONFIG_LIMIT = 4 * 1024 * 1024
 REDIRECTS_LIMIT = 3
@@ -56,10 +61,47 @@ class Blobs:
         answer = self._ask(self._routes.blob(repository, digest, CONFIG_LIMIT))
         if answer.status != HTTPStatus.OK:
             raise refusal(answer, self._asked(digest))
-        if not digest.matches(answer.body):
-            raise self._invalid(f"other bytes than those of the blob {digest}")
+        self._require(digest, answer.body)
         self._cache.put(digest, answer.body)
         return answer.body
+
+    def prefetch(self, repository: Repository, configs: Iterable[Descriptor]) -> frozenset[Digest]:
+        """Fetch the configs that the cache lacks, several at a time; return what is unknown."""
+        distinct = {each.digest: each for each in configs}
+        wanted = [each for digest, each in distinct.items() if not self._cache.has(digest)]
+        with self._cache.filling() as put:
+            unsettled = self._prefetched(repository, wanted, put)
+        unknown = spread(partial(self._is_unknown, repository), unsettled)
+        return frozenset(each.digest for each, gone in zip(unsettled, unknown, strict=True) if gone)
+
+    def _prefetched(
+        self, repository: Repository, wanted: Sequence[Descriptor], put: Put
+    ) -> list[Descriptor]:
+        """Ask once for each; return those that are somewhere else, or not there."""
+        unsettled = []
+
+        def take(index: int, answer: Answer) -> None:
+            blob = wanted[index]
+            if answer.status == HTTPStatus.OK:
+                self._require(blob.digest, answer.body)
+                put(blob.digest, answer.body)
+            else:
+                unsettled.append(blob)
+
+        requests = [self._routes.blob(repository, each.digest, CONFIG_LIMIT) for each in wanted]
+        self._conversation.ask_each(requests, take)
+        return unsettled
+
+    def _is_unknown(self, repository: Repository, config: Descriptor) -> bool:
+        try:
+            self.config(repository, config)
+        except BlobUnknown:
+            return True
+        return False
+
+    def _require(self, digest: Digest, body: bytes) -> None:
+        if not digest.matches(body):
+            raise self._invalid(f"other bytes than those of the blob {digest}")
 
     def readable(self, repository: Repository, digest: Digest) -> bool:
         """Tell whether a byte of a blob can be read, or that it is the blob without any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -81,6 +81,12 @@ class HttpRegistry:
         """Ask, now, what a tag points at; raise ManifestUnknown."""
         return self._parts.manifests.resolve(repository, tag)
 
+    def resolve_many(
+        self, repository: Repository, tags: Sequence[Tag]
+    ) -> Mapping[Tag, Digest | None]:
+        """Ask likewise for many tags at once; None for those that are unknown or dangle."""
+        return self._parts.manifests.resolve_many(repository, tags)
+
     def manifest(self, repository: Repository, reference: Tag | Digest) -> RawManifest:
         """Fetch a manifest, now, checked; raise ManifestUnknown or RepositoryUnknown."""
         return self._parts.manifests.fetch(repository, reference)
@@ -92,6 +98,13 @@ class HttpRegistry:
     def config(self, repository: Repository, descriptor: Descriptor) -> bytes:
         """An image's config, cached likewise; raise BlobUnknown."""
         return self._parts.blobs.config(repository, descriptor)
+
+    def prefetch(
+        self, repository: Repository, manifests: Collection[Digest], configs: Collection[Descriptor]
+    ) -> frozenset[Digest]:
+        """Fetch into the cache, many at once, what it lacks; return what is unknown."""
+        unknown = self._parts.manifests.prefetch(repository, manifests)
+        return unknown | self._parts.blobs.prefetch(repository, configs)
 
     def blob_readable(self, repository: Repository, digest: Digest) -> bool:
         """Tell whether a blob's bytes can be read, by reading the first."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from http import HTTPStatus
 
 from service.adapters.registry.auth import Authenticator
-from service.adapters.registry.retry import Retrier
+from service.adapters.registry.retry import Retrier, most_tries
 from service.adapters.registry.transport import Answer, Request, Transport
-from service.domain.errors import RegistryTimeout
+from service.adapters.registry.turns import Turns
+from service.adapters.registry.volley import Volley
+from service.domain.concurrency import spread
+from service.domain.errors import UpstreamFailed
 
 LOGIN_ROUNDS = 3
 """Without a token, with one that has expired meanwhile, and with the scope that was named."""
 
-TURN_SECONDS = 60.0
-"""How long a request waits for others to the same registry to end."""
+VOLLEYS = 3
+"""Without a token, with one, and another where something passed by; then each for itself."""
+
+log = logging.getLogger(__name__)
 
 
 class Conversation:
@@ -30,7 +36,7 @@ class Conversation:
         self._transport = transport
         self._auth = auth
         self._retrier = retrier
-        self._turns = threading.BoundedSemaphore(concurrency)
+        self._turns = Turns(transport.origin, concurrency)
 
     def ask(self, request: Request) -> Answer:
         """Send, a GET or HEAD several times if need be; any status but 401 is an answer.
@@ -43,25 +49,56 @@ class Conversation:
         """Send, and log in if asked to."""
         for _ in range(LOGIN_ROUNDS):
             authorization = self._auth.authorization(request.scope)
-            with self._turn():
+            self._turns.take()
+            try:
                 answer = self._transport.send(request, authorization)
+            finally:
+                self._turns.give_back()
             if answer.status != HTTPStatus.UNAUTHORIZED:
                 return answer
             self._auth.learn(answer, request.scope, authorization)
         raise self._auth.refused()
 
+    def ask_each(self, requests: Sequence[Request], take: Callable[[int, Answer], None]) -> None:
+        """Ask many reads, several at a time; ``take`` gets each answer with its request's index.
+
+        Raise what :meth:`ask` does for one of them, or what ``take`` does; then some are not asked.
+        """
+        waiting = dict(enumerate(requests))
+        for _ in range(VOLLEYS):
+            self._volley(waiting, take)
+            if not waiting:
+                return
+            # The first that is left logs in, or waits as long as it takes, for the others too.
+            index = next(iter(waiting))
+            take(index, self.ask(waiting.pop(index)))
+        self._one_by_one(waiting, take)
+
     def close(self) -> None:
         """Close idle connections."""
         self._transport.close()
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=TURN_SECONDS):
-            raise RegistryTimeout(
-                f"Too many requests to {self.origin} are under way already. Nothing was changed. "
-                "Try again, or raise the registry's setting concurrency."
-            )
-        try:
-            yield
-        finally:
-            self._turns.release()
+    def _volley(self, waiting: dict[int, Request], take: Callable[[int, Answer], None]) -> None:
+        """Hand answers over, and take their requests off ``waiting``, as long as all goes well."""
+        volley = Volley(self._transport, self._auth.authorization, self._turns)
+        with closing(volley.run(dict(waiting))) as answers:
+            while waiting:
+                try:
+                    index, answer = next(answers)
+                except UpstreamFailed as error:
+                    log.debug("asking one by one: %s", error)
+                    return
+                if answer.status == HTTPStatus.UNAUTHORIZED or most_tries(answer) > 1:
+                    return
+                del waiting[index]
+                take(index, answer)
+
+    def _one_by_one(self, waiting: dict[int, Request], take: Callable[[int, Answer], None]) -> None:
+        mutex = threading.Lock()
+
+        def ask(index: int) -> None:
+            answer = self.ask(waiting[index])
+            with mutex:
+                take(index, answer)
+
+        spread(ask, list(waiting))

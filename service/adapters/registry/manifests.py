@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
+from typing import Literal, TypeVar
 
 from service.adapters.cache import ContentCache
 from service.adapters.registry.answers import Asked, refusal
@@ -12,10 +15,13 @@ from service.adapters.registry.conversation import Conversation
 from service.adapters.registry.origin import Origin
 from service.adapters.registry.routes import Routes
 from service.adapters.registry.schema1 import schema1_digest
-from service.adapters.registry.transport import Answer
+from service.adapters.registry.transport import Answer, Request
 from service.domain.content import SCHEMA1_TYPES, RawManifest, media_type_of
 from service.domain.errors import InvalidDigest, ManifestUnknown, RegistryAnswerInvalid
 from service.domain.reference import Digest, Repository, Tag
+
+Reference = TypeVar("Reference", Tag, Digest)
+Put = Callable[[Digest, bytes], None]
 
 REMEMBERED_TAGS = 50_000
 _REFUSALS = frozenset({401, 403, 429, 500, 502, 503, 504})
@@ -43,25 +49,31 @@ class Manifests:
         where HEAD and GET are two. ``If-None-Match`` is not used: distribution 2.8 answers 304
         for a tag whose manifest is gone.
         """
-        before = self._seen.get(repository, tag)
-        if before and self._cache.has(before):
-            digest = self._head(repository, tag)
+        if self._knows(repository, tag):
+            answer = self._conversation.ask(self._routes.manifest(repository, tag, "HEAD"))
+            digest = self._told(repository, tag, answer)
             if digest:
-                self._seen.put(repository, tag, digest)
                 return digest
         return self.fetch(repository, tag).digest
 
+    def resolve_many(self, repository: Repository, tags: Sequence[Tag]) -> dict[Tag, Digest | None]:
+        """Ask likewise for many tags, several at a time; None for those that would be unknown."""
+        found: dict[Tag, Digest | None] = {}
+        known = [tag for tag in tags if self._knows(repository, tag)]
+
+        def take(index: int, answer: Answer) -> None:
+            digest = self._told(repository, known[index], answer)
+            if digest:
+                found[known[index]] = digest
+
+        self._conversation.ask_each(self._requests(repository, known, "HEAD"), take)
+        found |= self._fetch_many(repository, [tag for tag in tags if tag not in found])
+        return found
+
     def fetch(self, repository: Repository, reference: Tag | Digest) -> RawManifest:
         """Fetch a manifest; raise ManifestUnknown, RepositoryUnknown, RegistryAnswerInvalid."""
-        request = self._routes.manifest(repository, reference, "GET")
-        answer = self._conversation.ask(request)
-        if answer.status != HTTPStatus.OK:
-            raise refusal(answer, self._asked(repository, reference))
-        raw = checked(answer, reference, self._conversation.origin)
-        self._keep(raw)
-        if isinstance(reference, Tag):
-            self._seen.put(repository, reference, raw.digest)
-        return raw
+        answer = self._conversation.ask(self._routes.manifest(repository, reference, "GET"))
+        return self._taken(repository, reference, answer, self._cache.put)
 
     def content(self, repository: Repository, digest: Digest) -> RawManifest:
         """Return a manifest by digest from the cache, else fetch it."""
@@ -70,25 +82,67 @@ class Manifests:
             return self.fetch(repository, digest)
         return RawManifest(digest, media_type_of(body, None), body)
 
-    def _head(self, repository: Repository, tag: Tag) -> Digest | None:
+    def prefetch(self, repository: Repository, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Fetch what the cache lacks, several at a time; return what is unknown."""
+        wanted = [digest for digest in digests if not self._cache.has(digest)]
+        found = self._fetch_many(repository, wanted)
+        return frozenset(wanted) - set(found.values())
+
+    def _fetch_many(
+        self, repository: Repository, references: Sequence[Reference]
+    ) -> dict[Reference, Digest | None]:
+        found: dict[Reference, Digest | None] = dict.fromkeys(references)
+        with self._cache.filling() as put:
+
+            def take(index: int, answer: Answer) -> None:
+                with suppress(ManifestUnknown):
+                    raw = self._taken(repository, references[index], answer, put)
+                    found[references[index]] = raw.digest
+
+            self._conversation.ask_each(self._requests(repository, references, "GET"), take)
+        return found
+
+    def _requests(
+        self,
+        repository: Repository,
+        references: Iterable[Tag | Digest],
+        method: Literal["GET", "HEAD"],
+    ) -> list[Request]:
+        return [self._routes.manifest(repository, each, method) for each in references]
+
+    def _knows(self, repository: Repository, tag: Tag) -> bool:
+        before = self._seen.get(repository, tag)
+        return before is not None and self._cache.has(before)
+
+    def _told(self, repository: Repository, tag: Tag, answer: Answer) -> Digest | None:
         """Return the digest that a HEAD tells, None where a GET has to find out.
 
         HEAD may be unsupported, without the header, or a 404 that has no body to say why.
         """
-        answer = self._conversation.ask(self._routes.manifest(repository, tag, "HEAD"))
         if answer.status in _REFUSALS:
             raise refusal(answer, self._asked(repository, tag))
         if answer.status != HTTPStatus.OK:
             return None
         try:
-            return Digest.parse(answer.headers.get("Docker-Content-Digest", ""))
+            digest = Digest.parse(answer.headers.get("Docker-Content-Digest", ""))
         except InvalidDigest:
             return None
+        self._seen.put(repository, tag, digest)
+        return digest
 
-    def _keep(self, raw: RawManifest) -> None:
+    def _taken(
+        self, repository: Repository, reference: Tag | Digest, answer: Answer, put: Put
+    ) -> RawManifest:
+        """Check what a GET brought, and keep it; raise as :meth:`fetch`."""
+        if answer.status != HTTPStatus.OK:
+            raise refusal(answer, self._asked(repository, reference))
+        raw = checked(answer, reference, self._conversation.origin)
         # The cache keeps bytes alone: what does not tell its own type is not for it.
         if media_type_of(raw.body, None) == raw.media_type and raw.digest.matches(raw.body):
-            self._cache.put(raw.digest, raw.body)
+            put(raw.digest, raw.body)
+        if isinstance(reference, Tag):
+            self._seen.put(repository, reference, raw.digest)
+        return raw
 
     def _asked(self, repository: Repository, reference: Tag | Digest) -> Asked:
         what = f"manifest {named(repository, reference)}"

@@ -1,4 +1,4 @@
-"""Connections to one origin: pooled, with our trust, and with an end to every answer."""
+"""Connections to one origin: urllib3's, kept, with our trust, and with an end to every answer."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import io
 import socket
 import ssl
 import time
-from typing import Any
+from collections import deque
+from typing import Any, cast
 
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ProxyError
 
 from service.adapters.registry.origin import Origin
-
-_PoolClasses = dict[str, type[HTTPConnectionPool]]
 
 ANSWER_TIMEOUTS = 3
 """A whole answer may take so many read time-outs: dripping bytes cannot hold us for longer."""
@@ -59,18 +59,10 @@ class _TimedSocket:
 class _TimedAnswers:
     """A connection whose answers end in time, status line and headers included."""
 
-    timeout: Any  # seconds by now: urllib3 sets it to the read time-out before it reads
+    timeout: Any  # seconds: ours are made with no other kind
 
     def response_class(self, sock: socket.socket, method: str | None = None) -> Any:  # noqa: ANN401 - http.client's attribute, a method here
         return http.client.HTTPResponse(_TimedSocket(sock, self.timeout), method=method)  # type: ignore[arg-type]
-
-
-class _UsedOnce:
-    """A connection that the pool never takes for alive: it is opened anew each time."""
-
-    @property
-    def is_connected(self) -> bool:
-        return False
 
 
 class _PlainConnection(_TimedAnswers, HTTPConnection):  # type: ignore[misc]
@@ -81,70 +73,97 @@ class _TlsConnection(_TimedAnswers, HTTPSConnection):  # type: ignore[misc]
     pass
 
 
-class _PlainConnectionUsedOnce(_UsedOnce, _PlainConnection):  # type: ignore[misc]
-    pass
-
-
-class _TlsConnectionUsedOnce(_UsedOnce, _TlsConnection):  # type: ignore[misc]
-    pass
-
-
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _PlainPoolOfFresh(HTTPConnectionPool):
-    ConnectionCls = _PlainConnectionUsedOnce
-
-
-class _TlsPoolOfFresh(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnectionUsedOnce
-
-
-_KEPT: _PoolClasses = {"http": _PlainPool, "https": _TlsPool}
-_FRESH: _PoolClasses = {"http": _PlainPoolOfFresh, "https": _TlsPoolOfFresh}
-
-
 class _Adapter(HTTPAdapter):
-    """requests' adapter, with a TLS context of ours, that makes pools of timed connections."""
+    """requests' adapter, which knows proxies, with a TLS context of ours."""
 
-    def __init__(
-        self, context: ssl.SSLContext | None, size: int, pool_classes: _PoolClasses
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
-        self._pool_classes = pool_classes
-        super().__init__(pool_connections=1, pool_maxsize=size)
+        super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as requests hands them over
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pool_classes
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
-        manager = super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
-        manager.pool_classes_by_scheme = self._pool_classes
-        return manager
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
 
 
 class Pool:
     """Connections to one origin, through the proxy that the environment names for it.
 
-    Requests go straight to urllib3's pool: a ``requests.Session`` costs 0.3 ms of processor
-    time for each, its adapter alone 0.2, the pool 0.1, and an inventory is thousands of them.
+    Requests go straight over urllib3's connections: those of its pool send and receive in one
+    step, so that a thread could not have several requests under way.
     """
 
-    def __init__(self, origin: Origin, context: ssl.SSLContext | None, kept: int) -> None:
-        """Keep at most ``kept`` idle connections; with 0 each request has one of its own."""
-        self._adapter = _Adapter(context, max(kept, 1), _KEPT if kept else _FRESH)
+    def __init__(
+        self, origin: Origin, context: ssl.SSLContext | None, kept: int, timeout_seconds: float
+    ) -> None:
+        """Keep at most ``kept`` idle connections."""
+        self._origin = origin
+        self._kept = kept
+        self._timeout_seconds = timeout_seconds
+        self._idle: deque[HTTPConnection] = deque()
+        adapter = _Adapter(context)
         proxy = select_proxy(str(origin), get_environ_proxies(str(origin)))
-        manager = self._adapter.proxy_manager_for(proxy) if proxy else self._adapter.poolmanager
-        self.urllib3 = manager.connection_from_url(str(origin))
-        # A proxy for plain HTTP is told the whole URL, in place of the path.
-        self.prefix = str(origin) if proxy and not origin.secure else ""
+        manager = adapter.proxy_manager_for(proxy) if proxy else adapter.poolmanager
+        self._model: HTTPConnectionPool = manager.connection_from_url(str(origin))
+        # A proxy for plain HTTP is told the whole URL in place of the path, and who asks.
+        forwarded = bool(proxy) and not origin.secure
+        self.prefix = str(origin) if forwarded else ""
+        self.headers = dict(self._model.proxy_headers) if forwarded else {}
+
+    def take(self) -> HTTPConnection:
+        """Return an idle connection that the other side has not closed, else a new one."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if connection.is_connected:
+                return connection
+            connection.close()
+        return self.open()
+
+    def open(self) -> HTTPConnection:
+        """Return a new connection, through the proxy if there is one."""
+        connection = self._made()
+        try:
+            self._connect(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def give_back(self, connection: HTTPConnection) -> None:
+        """Keep a connection whose answer was read to the end."""
+        if len(self._idle) < self._kept and not connection.is_closed:
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they come back."""
-        self._adapter.close()
+        self._kept = 0
+        while self._idle:
+            self._idle.pop().close()
+
+    def _made(self) -> HTTPConnection:
+        proxy, (_, host, port) = self._model.proxy, self._origin
+        if proxy is not None:
+            host, port = proxy.host or "", proxy.port or 0
+        kind = _TlsConnection if self._origin.secure else _PlainConnection
+        options = self._model.conn_kw
+        return cast("HTTPConnection", kind(host, port, timeout=self._timeout_seconds, **options))
+
+    def _connect(self, connection: HTTPConnection) -> None:
+        proxy = self._model.proxy
+        if proxy is None or not self._origin.secure:
+            connection.connect()
+            return
+        scheme, headers = proxy.scheme or "http", self._model.proxy_headers
+        connection.set_tunnel(self._origin.host, self._origin.port, headers, scheme)
+        try:
+            connection.connect()
+        except OSError as error:
+            if isinstance(error, ssl.SSLError):  # what stands behind the proxy is not trusted
+                raise
+            raise ProxyError("no tunnel", error) from error

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
-from urllib3 import BaseHTTPResponse, Retry, Timeout
+from urllib3 import HTTPResponse
+from urllib3.connection import HTTPConnection
+from urllib3.util import parse_url
 
 from service import __version__
 from service.adapters.registry.failures import (
@@ -25,7 +29,7 @@ from service.domain.errors import RegistryAnswerInvalid
 ERROR_LIMIT = 64 * 1024
 """Most bytes read of an answer that is no success: its error codes stand at the start."""
 
-_NEVER = Retry.from_int(False, redirect=False)  # noqa: FBT003 - urllib3's way to say never
+_TARGET = re.compile(r"[!-~]+")
 _OURS = {"User-Agent": f"registry-admin/{__version__}", "Accept-Encoding": "identity"}
 
 
@@ -78,83 +82,128 @@ class Transport:
     def __init__(self, origin: Origin, trust: Trust | None, limits: Limits) -> None:
         """Speak to ``origin``; ``trust`` is None for plain HTTP."""
         self.origin = origin
+        self.limits = limits
         self._trust = trust if origin.secure else None
         self._advice = trust.advice if trust else ""
-        self._size = limits.connections
-        self._timeout = Timeout(connect=limits.timeout_seconds, read=limits.timeout_seconds)
         self._mutex = threading.Lock()
-        self._pools: tuple[ssl.SSLContext | None, Pool, Pool] | None = None
+        self._pool: tuple[ssl.SSLContext | None, Pool] | None = None
 
     def send(self, request: Request, authorization: str | None = None) -> Answer:
         """Send once and read the answer; raise UpstreamFailed. Any status is an answer."""
+        return self.begin(request, authorization).finish()
+
+    def begin(self, request: Request, authorization: str | None = None) -> Exchange:
+        """Send once; the answer is the Exchange's to read. Raise UpstreamFailed."""
         tried = Attempted(self.origin, request.method, self._advice)
-        pool, headers = self._prepare(request, authorization)
+        pool, safe = self._current_pool(), request.method in SAFE_METHODS
         try:
-            response = pool.urllib3.urlopen(
-                request.method,
-                pool.prefix + request.target,
-                body=request.body,
-                headers=headers,
-                retries=_NEVER,
-                redirect=False,
-                assert_same_host=False,
-                timeout=self._timeout,
-                preload_content=False,
-                decode_content=False,
-            )
+            connection = pool.take() if safe else pool.open()
         except FAILURES as error:
             raise convert(error, tried) from error
-        return self._receive(response, request, tried)
+        exchange = Exchange(pool, connection, request, tried)
+        headers = {**_OURS, **pool.headers, **request.headers}
+        headers |= {} if safe else {"Connection": "close"}
+        exchange.start(headers | ({"Authorization": authorization} if authorization else {}))
+        return exchange
 
     def close(self) -> None:
         """Close idle connections; the transport can be used on."""
         with self._mutex:
-            for pool in self._pools[1:] if self._pools else ():
-                pool.close()
-            self._pools = None
+            self._drop_pool()
 
-    def _prepare(self, request: Request, authorization: str | None) -> tuple[Pool, dict[str, str]]:
-        kept, fresh = self._current_pools()
-        headers = {**_OURS, **request.headers}
-        if authorization:
-            headers["Authorization"] = authorization
-        if request.method in SAFE_METHODS:
-            return kept, headers
-        return fresh, headers | {"Connection": "close"}
-
-    def _current_pools(self) -> tuple[Pool, Pool]:
+    def _current_pool(self) -> Pool:
         context = self._trust.context() if self._trust else None
         with self._mutex:
-            if self._pools is None or self._pools[0] is not context:
-                # Old pools are not closed: other threads are sending through them.
-                kept = Pool(self.origin, context, self._size)
-                self._pools = (context, kept, Pool(self.origin, context, 0))
-            return self._pools[1:]
+            if self._pool is None or self._pool[0] is not context:
+                self._drop_pool()
+                limits = self.limits
+                made = Pool(self.origin, context, limits.connections, limits.timeout_seconds)
+                self._pool = (context, made)
+            return self._pool[1]
 
-    def _receive(self, response: BaseHTTPResponse, request: Request, tried: Attempted) -> Answer:
+    def _drop_pool(self) -> None:
+        if self._pool is not None:
+            self._pool[1].close()
+        self._pool = None
+
+
+class Exchange:
+    """A request and its answer, over one connection, which goes back to its pool after."""
+
+    def __init__(
+        self, pool: Pool, connection: HTTPConnection, request: Request, tried: Attempted
+    ) -> None:
+        """Use ``connection`` of ``pool``."""
+        self._pool = pool
+        self._connection = connection
+        self._request = request
+        self._tried = tried
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read from once the answer comes."""
+        return self._connection.sock.fileno()
+
+    def start(self, headers: Mapping[str, str]) -> None:
+        """Send the request; raise UpstreamFailed."""
+        request, target = self._request, self._pool.prefix + self._request.target
+        if not _TARGET.fullmatch(target):  # where a server sends us may be spelt in any way
+            target = parse_url(target).url
         try:
-            body = self._read(response, request)
+            # Whoever refuses a request early has answered before it hung up.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._connection.request(
+                    request.method,
+                    target,
+                    request.body,
+                    headers,
+                    preload_content=False,
+                    decode_content=False,
+                )
         except FAILURES as error:
-            raise convert(error, replace(tried, answering=True)) from error
+            self.abandon()
+            raise convert(error, self._tried) from error
+
+    def finish(self) -> Answer:
+        """Read the answer; raise UpstreamFailed."""
+        try:
+            response = self._connection.getresponse()
+        except FAILURES as error:
+            self.abandon()
+            raise convert(error, self._tried) from error
+        try:
+            body = self._read(response)
+        except FAILURES as error:
+            raise convert(error, replace(self._tried, answering=True)) from error
         finally:
-            # What was read to the end has gone back to its pool already and stays open.
-            response.close()
+            self._end(response)
         return Answer(response.status, response.headers, body)
 
-    def _read(self, response: BaseHTTPResponse, request: Request) -> bytes:
+    def abandon(self) -> None:
+        """Do without the answer."""
+        self._connection.close()
+
+    def _end(self, response: HTTPResponse) -> None:
+        ended = response.isclosed()  # which it is once it has been read to its end
+        if ended and self._request.method in SAFE_METHODS:
+            self._pool.give_back(self._connection)
+        else:
+            response.close()
+            self.abandon()
+
+    def _read(self, response: HTTPResponse) -> bytes:
         success = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
-        limit = request.limit if success else ERROR_LIMIT
-        bounded = request.peek or not success
+        limit = self._request.limit if success else ERROR_LIMIT
+        bounded = self._request.peek or not success
         body = _read_at_most(response, limit if bounded else limit + 1)
         if not bounded and len(body) > limit:
             raise RegistryAnswerInvalid(
-                f"{self.origin} answers with more than the {limit} bytes that are allowed. "
-                "Nothing was changed."
+                f"{self._tried.origin} answers with more than the {limit} bytes that are "
+                "allowed. Nothing was changed."
             )
         return body
 
 
-def _read_at_most(response: BaseHTTPResponse, most: int) -> bytes:
+def _read_at_most(response: HTTPResponse, most: int) -> bytes:
     """Read to the end or to ``most`` bytes."""
     body = response.read(most)
     while body and len(body) < most and response.length_remaining != 0:

@@ -151,13 +151,13 @@ def test_only_sha256_is_kept(cache: OpenCache) -> None:
 def test_the_least_recently_used_goes_first(directory: Path) -> None:
     clock = Clock()
     shelf = Shelf(directory / "content.db", MEBIBYTE, clock)
-    shelf.write(b"old", bytes(1000))
-    shelf.write(b"used", bytes(1000))
+    shelf.write([(b"old", bytes(1000))])
+    shelf.write([(b"used", bytes(1000))])
     for number in range(60):
         if number % 20 == 0:
             clock.now += TOUCH_SECONDS
             shelf.read(b"used")
-        shelf.write(b"%d" % number, bytes(20_000))
+        shelf.write([(b"%d" % number, bytes(20_000))])
     assert not shelf.has(b"old")
     assert shelf.has(b"used")
     shelf.close()

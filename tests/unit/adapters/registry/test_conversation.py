@@ -39,7 +39,7 @@ def test_no_more_requests_at_once_than_allowed(
 def test_who_waits_for_a_turn_too_long_is_told_so(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.adapters.registry.conversation.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("service.adapters.registry.turns.TURN_SECONDS", 0.0)
     entered, leave = threading.Event(), threading.Event()
 
     def slow(_: Seen) -> Reply:
