@@ -320,7 +320,7 @@ class Collection:
             "blobs_deleted": len(gone),
             "bytes_eligible": sum(self._sizes.values()) if visible else None,
             "bytes_freed": sum(self._sizes.get(one, 0) for one in gone) if visible else None,
-            "eligible": counted.eligible[:ELIGIBLE_LISTED],
+            "eligible": sorted(counted.eligible)[:ELIGIBLE_LISTED],
             "pulls_down_seconds": round(self._down.pulls.total, 3),
             "pushes_down_seconds": round(self._down.pushes.total, 3),
             "verified": verification.counts() if verification else None,

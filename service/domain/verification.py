@@ -47,14 +47,19 @@ class Verification:
             "tags": self.tags,
             "manifests": self.manifests,
             "blobs": self.blobs,
-            "dangling_tags": self.dangling,
+            "dangling_tags": _sorted(self.dangling),
             "missing_blobs": _hurt(self.missing),
             "corrupt_blobs": _hurt(self.corrupt),
         }
 
 
 def _hurt(found: Mapping[Digest, list[TagName]]) -> list[dict[str, Any]]:
-    return [{"digest": digest, "tags": found[digest]} for digest in sorted(found)]
+    return [{"digest": digest, "tags": _sorted(found[digest])} for digest in sorted(found)]
+
+
+def _sorted(names: Iterable[TagName]) -> list[TagName]:
+    """Sort, since they are found in whatever order a registry lists them."""
+    return sorted(names, key=lambda name: (name["repository"], name["tag"]))
 
 
 def verify(registry: Registry, report: ReportProgress, *, deep: bool = False) -> Verification:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from service.adapters.engine.streams import (
     POLL_SECONDS,
     Feeder,
     Lines,
     Multiplexed,
+    Name,
     Patience,
     Stream,
     follow,
@@ -60,17 +61,33 @@ class Processes:
     def wait(
         self, container_id: str, output: Output, stop: Callable[[], bool], timeout_seconds: float
     ) -> int | None:
-        """Follow a container that was started, as ``EngineController.wait`` promises."""
-        patience = Patience(stop, timeout_seconds)
-        config = self._inspect(container_id)["Config"]
-        feeder: Feeder = Lines("stdout", output) if config.get("Tty") else Multiplexed(output)
-        query = {"follow": 1, "stdout": 1, "stderr": 1}
+        """Follow a container that was started, as ``EngineController.wait`` promises.
+
+        An engine may end the stream before the last of what was said: that is read afterwards.
+        """
+        patience, seconds = Patience(stop, timeout_seconds), timeout_seconds + SLACK_SECONDS
+        tty = bool(self._inspect(container_id)["Config"].get("Tty"))
+        heard = _Counted(output)
+        if not self._heard(container_id, {"follow": 1}, _feeder(heard, tty=tty), patience, seconds):
+            return None
+        code = _until(lambda: self._container_code(container_id), patience)
+        rest = _feeder(_Counted(output, heard.lines), tty=tty)
+        if code is None or not self._heard(container_id, {}, rest, patience, seconds):
+            return None
+        return code
+
+    def _heard(
+        self,
+        container_id: str,
+        query: Mapping[str, int],
+        feeder: Feeder,
+        patience: Patience,
+        seconds: float,
+    ) -> bool:
         path = container_path(container_id, "/logs")
-        call = Call("GET", path, query, seconds=timeout_seconds + SLACK_SECONDS)
+        call = Call("GET", path, {**query, "stdout": 1, "stderr": 1}, seconds=seconds)
         with Stream(self._transport, call) as stream:
-            if not follow(stream, feeder, patience):
-                return None
-        return _until(lambda: self._container_code(container_id), patience)
+            return follow(stream, feeder, patience)
 
     def _inspect(self, container_id: str) -> Inspected:
         found: Inspected = self._transport.ask(Call("GET", container_path(container_id, "/json")))
@@ -89,6 +106,24 @@ class Processes:
     def _container_code(self, container_id: str) -> int | None:
         state = self._inspect(container_id)["State"]
         return int(state["ExitCode"]) if state["Status"] in ENDED else None
+
+
+class _Counted:
+    """An output that counts its lines and leaves the first ones out."""
+
+    def __init__(self, output: Output, skipped: int = 0) -> None:
+        self._output = output
+        self._skipped = skipped
+        self.lines = 0
+
+    def __call__(self, name: Name, line: bytes) -> None:
+        self.lines += 1
+        if self.lines > self._skipped:
+            self._output(name, line)
+
+
+def _feeder(output: Output, *, tty: bool) -> Feeder:
+    return Lines("stdout", output) if tty else Multiplexed(output)
 
 
 def _until(look: Callable[[], int | None], patience: Patience) -> int | None:
