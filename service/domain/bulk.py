@@ -9,6 +9,7 @@ with the rest.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,10 @@ from service.domain.reference import Digest, Repository
 from service.domain.removal import LOCK_WAIT_SECONDS, Remover, lock_name
 from service.domain.survey import Survey, survey
 from service.domain.untagging import require_deletable
+
+FRESH_SECONDS = 3.0
+FRESH_FACTOR = 3
+"""A survey is made anew after some seconds, or a multiple of what it took: tags move meanwhile."""
 
 Outcome = Deletion | RegistryAdminError
 Report = Callable[[int, Outcome], None]
@@ -79,10 +84,16 @@ class BulkRemover:
         if waiting.left():
             require_deletable(self._registry, repository)
         found: Survey | None = None
+        fresh_until = 0.0
         for place in waiting.left():
             requests = [bulk.requests[one] for one in waiting.left()]
-            if found is None or (not bulk.dry_run and self._has_new_tags(repository, found)):
+            begun = time.monotonic()
+            if found is None or not (
+                bulk.dry_run or self._is_fresh(repository, found, fresh_until)
+            ):
                 found = self._look(repository, requests)
+                taken = time.monotonic()
+                fresh_until = taken + max(FRESH_SECONDS, FRESH_FACTOR * (taken - begun))
             outcome, found = self._remove_one(change, bulk, place, found)
             waiting.done(place, outcome)
 
@@ -95,9 +106,14 @@ class BulkRemover:
         unfinished = deletion.state == "removing"
         return self._remover.finish(change, deletion) if unfinished else deletion
 
-    def _has_new_tags(self, repository: Repository, found: Survey) -> bool:
-        # One of them may be on a manifest whose last known tag is about to go.
-        return bool(set(self._registry.tags(repository)) - found.snapshot.tags.keys())
+    def _is_fresh(self, repository: Repository, found: Survey, until: float) -> bool:
+        """Tell whether no tag can have come or moved, as far as one request shows it.
+
+        It might be on a manifest whose last known tag is about to go.
+        """
+        if time.monotonic() > until:
+            return False
+        return not set(self._registry.tags(repository)) - found.snapshot.tags.keys()
 
     def _look(self, repository: Repository, requests: Sequence[Request]) -> Survey:
         return survey(

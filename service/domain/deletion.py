@@ -170,13 +170,25 @@ def _require_tags_named(snapshot: Snapshot, request: RemoveManifest) -> None:
 
 
 def _require_no_tagged_parent(snapshot: Snapshot, digest: Digest) -> None:
-    parents = sorted(parent for parent in snapshot.parents(digest) if _stays(snapshot, parent))
+    parents = sorted(snapshot.parents(digest) & _reached_by_tags(snapshot))
     if parents:
         raise ManifestInIndex(
             f"{digest} is part of {', '.join(parents)}, which would be broken without it. "
             "Nothing was changed. Delete the index, or use force=true.",
             {"parents": parents},
         )
+
+
+def _reached_by_tags(snapshot: Snapshot) -> set[Digest]:
+    """Return what is tagged, and all that is part of something tagged."""
+    found: set[Digest] = set()
+    waiting = [digest for digest in snapshot.tags.values() if digest]
+    while waiting:
+        digest = waiting.pop()
+        if digest in snapshot.nodes and digest not in found:
+            found.add(digest)
+            waiting += snapshot.nodes[digest].children
+    return found
 
 
 def still_free(snapshot: Snapshot, deletion: Deletion) -> tuple[Digest, ...]:
@@ -196,13 +208,6 @@ def still_free(snapshot: Snapshot, deletion: Deletion) -> tuple[Digest, ...]:
     while stay := {digest for digest in going if held(digest)}:
         going = dict.fromkeys(digest for digest in going if digest not in stay)
     return tuple(going)
-
-
-def _stays(snapshot: Snapshot, digest: Digest) -> bool:
-    """Tell whether an index is tagged, or part of one that is."""
-    return bool(snapshot.tags_on(digest)) or any(
-        _stays(snapshot, parent) for parent in snapshot.parents(digest)
-    )
 
 
 class _Sweep:

@@ -32,7 +32,7 @@ def _recovered(
 ) -> bool:
     try:
         registry = registries.get(deletion.registry)
-        if registry.state().status != "up":  # no audit event each time it is still down
+        if not _can_change(registry):  # no audit event each time it still cannot
             return False
         with store.locks.hold(lock_name(deletion.registry, deletion.repository), 0):
             return _finished(registry, store, trail, clock, deletion.id)
@@ -41,6 +41,15 @@ def _recovered(
     except RegistryAdminError as error:
         log.warning("deletion %s cannot be finished yet: %s", deletion.id, error)
         return False
+    except Exception:  # a mistake of ours with one must not keep the others from being finished
+        log.exception("deletion %s cannot be finished", deletion.id)
+        return False
+
+
+def _can_change(registry: Registry) -> bool:
+    state = registry.state()
+    can = state.writability
+    return state.status == "up" and (can is None or can.delete_enabled is not False)
 
 
 def _finished(

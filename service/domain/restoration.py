@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 
 from service.domain.audit import Change
 from service.domain.concurrency import spread
@@ -110,20 +111,17 @@ class Restorer:
         """
         removed = {raw.digest: raw for raw in deletion.manifests}
         bodies = removed | {raw.digest: raw for raw in deletion.supports}
-        found: dict[Digest, RawManifest] = {}
-
-        def visit(digest: Digest) -> None:
-            if digest in found or digest not in bodies:
-                return
-            if digest not in removed and self._served(deletion, digest):
-                return
-            for child in parse_manifest(bodies[digest]).children:
-                visit(child.digest)
-            found[digest] = bodies[digest]
-
-        for digest in (*removed, *(one.digest for one in deletion.tags if one.digest)):
-            visit(digest)
-        return list(found.values())
+        children: dict[Digest, list[Digest]] = {}
+        waiting = [*removed, *(one.digest for one in deletion.tags if one.digest)]
+        while waiting:
+            digest = waiting.pop()
+            if digest in children or digest not in bodies:
+                continue
+            if digest in removed or not self._served(deletion, digest):
+                children[digest] = [one.digest for one in parse_manifest(bodies[digest]).children]
+                waiting += children[digest]
+        order = TopologicalSorter(children).static_order()
+        return [bodies[digest] for digest in order if digest in children]
 
     def _served(self, deletion: Deletion, digest: Digest) -> bool:
         try:

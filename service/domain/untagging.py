@@ -150,10 +150,12 @@ class Steps:
         self._require_certain()
         stand_in = placeholder(self._deletion.id, removed.tag)
         self._writer.put_manifest(self._repository, removed.tag, stand_in)
+        changed_before, self.changed = self.changed, True
         try:
             self._writer.delete_manifest(self._repository, stand_in.digest)
         except RegistryAdminError:
-            self._put_back(removed)
+            if self._put_back(removed):
+                self.changed = changed_before
             raise
 
     def _require_certain(self) -> None:
@@ -165,13 +167,18 @@ class Steps:
                 "manifest with all its tags instead, or enable deletion in its configuration."
             )
 
-    def _put_back(self, removed: RemovedTag) -> None:
-        """Point the tag at its manifest again, at once; a later recovery tries too."""
+    def _put_back(self, removed: RemovedTag) -> bool:
+        """Point the tag at its manifest again, at once; tell whether that is done.
+
+        Where it is not, whoever recovers the deletion removes the placeholder.
+        """
         bodies = (*self._deletion.manifests, *self._deletion.supports)
         original = next((raw for raw in bodies if raw.digest == removed.digest), None)
         if original is None:
-            return
+            return False
         try:
             self._writer.put_manifest(self._repository, removed.tag, original)
         except RegistryAdminError as error:
             log.warning("tag %s is left on its placeholder for now: %s", removed.tag, error)
+            return False
+        return True

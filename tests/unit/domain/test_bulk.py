@@ -159,6 +159,25 @@ def test_a_repository_is_surveyed_once() -> None:
     assert len(asked) == 20
 
 
+def test_a_tag_moved_meanwhile_is_seen_once_the_survey_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.domain.bulk.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("service.domain.bulk.FRESH_FACTOR", 0)
+    world = world_of("one", "two", "moving")
+
+    def move(place: int, _outcome: Outcome) -> None:
+        if place == 0:
+            world.registry.push(REPOSITORY, image("two"), "moving")
+
+    remover = Remover(world.registry, world.store, WallClock())
+    with world.trail.attempt(Attempt("test", "tester")) as change:
+        BulkRemover(world.registry, world.store, remover).remove(
+            change, Bulk(JOB, [tag("one"), tag("two")]), move
+        )
+    assert world.tags == {Tag("moving"): image("two").digest}
+
+
 def test_a_stop_between_two_items_leaves_the_rest_untouched() -> None:
     world = world_of("one", "two")
 

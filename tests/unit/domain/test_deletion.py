@@ -400,6 +400,17 @@ def deletion_of(*digests: Digest) -> Deletion:
     )
 
 
+def test_deeply_nested_indexes_are_no_trouble() -> None:
+    letters = [Digest(f"sha256:{number:064x}") for number in range(3000)]
+    nodes = {
+        one: Node(one, frozenset(letters[place + 1 : place + 2]))
+        for place, one in enumerate(letters)
+    }
+    deep = Snapshot({Tag("top"): letters[0]}, nodes)
+    with pytest.raises(ManifestInIndex):
+        plan(deep, RemoveManifest(REPOSITORY, letters[-1]))
+
+
 # What a registry refuses, and what happens meanwhile.
 
 
@@ -524,6 +535,31 @@ def test_tags_moved_since_a_crash_stay_where_they_were_moved_to() -> None:
     assert world.recover() == 1
     assert world.tags == {Tag("again"): index(child).digest, Tag("one"): image("new").digest}
     assert child.digest in world.manifests
+
+
+def test_a_tag_that_could_not_be_pointed_back_is_not_forgotten_on_its_placeholder() -> None:
+    world = world_of(one="x", two="y")
+    world.registry.dangle(REPOSITORY, "one")
+    world.registry.die(2, "before", DeletionDisabled("It is off now."), for_good=False)
+    with pytest.raises(DeletionDisabled):
+        world.remove(remove_tag("one"))
+    assert len(world.store.deletions.unfinished()) == 1
+    world.registry.behaviour = Behaviour(delete_enabled=False)
+    assert world.recover() == 0  # nothing is tried, and nothing recorded, while it cannot be done
+    assert "deletion.recover" not in outcomes(world)
+    world.registry.behaviour = V2
+    assert world.recover() == 1
+    assert world.tags == {Tag("two"): image("y").digest}
+
+
+def test_a_refusal_that_left_the_tag_where_it_was_leaves_no_record() -> None:
+    world = world_of(one="x", two="x")
+    before = world.tags
+    world.registry.die(2, "before", DeletionDisabled("It is off now."), for_good=False)
+    with pytest.raises(DeletionDisabled):
+        world.remove(remove_tag("one"))
+    assert world.tags == before
+    assert not world.store.deletions.unfinished()
 
 
 def test_the_audit_event_of_a_killed_deletion_gets_its_outcome_from_whoever_finishes_it() -> None:
