@@ -52,10 +52,10 @@ class Silence:
 class Membership:
     """One worker among the others."""
 
-    def __init__(self, workers: Workers) -> None:
-        """Meet the others in ``workers``."""
+    def __init__(self, workers: Workers, now: Callable[[], float] = time.monotonic) -> None:
+        """Meet the others in ``workers``; ``now`` as for Silence."""
         self._workers = workers
-        self._silence = Silence()
+        self._silence = Silence(now)
         self.name = ""
 
     def join(self, *, alone: bool) -> str:
