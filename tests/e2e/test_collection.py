@@ -1,0 +1,365 @@
+"""Collecting garbage, verifying and deleting in bulk on a real engine and a real registry."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from demo.images import Manifest, digest_of, sample
+from demo.processes import wait_until
+from service.domain.collectable import MODES, Mode
+from service.domain.collection import STEPS
+from tests.e2e.bed.api import REGISTRY, at_once, get, manifest_path, problem, tag_path
+from tests.e2e.bed.collecting import (
+    RUNS,
+    Client,
+    Probe,
+    await_step,
+    blob_bytes,
+    churning,
+    damage,
+    ended,
+    inspected,
+    is_writable,
+    leftovers,
+    probing,
+    start,
+    succeeded,
+)
+from tests.e2e.bed.registry import MakeRegistry, RunningRegistry
+from tests.e2e.bed.service import MakeService, Service
+
+VERIFICATIONS = f"{REGISTRY}/verifications"
+DELETIONS = f"{REGISTRY}/deletions"
+BACK_SECONDS = 15
+SAFE: tuple[Mode, ...] = ("read-only", "stopped")
+LIVE = {"live": {"accept_risk": True}}
+RESTARTS = {"restart_policy": {"Name": "always"}}
+AFTER = ("put-back", "prove")
+FOUND = ("dangling_tags", "missing_blobs", "corrupt_blobs")
+
+
+class Site:
+    """A registry with an image that stays and garbage, and a service that may collect it."""
+
+    def __init__(self, registry: RunningRegistry, service: Service) -> None:
+        self.registry = registry
+        self.service = service
+        self.kept, self.doomed = sample("kept"), sample("doomed")
+        self.fill()
+
+    def fill(self) -> None:
+        with self.registry.pusher() as pusher:
+            pusher.push("app", self.kept, "kept")
+            pusher.push("app", self.doomed, "doomed")
+            pusher.delete("app", self.doomed.digest)
+            pusher.blob("app", b"a layer whose image never came")
+
+    def require_as_before(self, before: dict[str, Any]) -> None:
+        after = inspected(self.registry)
+        differing = {
+            (key, str(before[key]), str(after[key])) for key in before if before[key] != after[key]
+        }
+        assert differing == set()
+        assert leftovers(self.registry) == []
+        assert is_writable(self.registry)
+        assert self.registry.digest("app", "kept") == self.kept.digest
+        assert damage(self.registry, {"kept": self.kept}) == []
+
+    def collect(self, mode: Mode, **options: object) -> Any:  # noqa: ANN401 - JSON
+        return succeeded(self.service, mode=mode, **LIVE.get(mode, {}), **options)
+
+
+MakeSite = Callable[[], Site]
+
+
+@pytest.fixture
+def make_site(registry: MakeRegistry, service: MakeService) -> MakeSite:
+    def make() -> Site:
+        made = registry(run=RESTARTS)
+        return Site(made, service(made))
+
+    return make
+
+
+@pytest.fixture
+def site(make_site: MakeSite) -> Site:
+    return make_site()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_garbage_goes_to_the_byte_and_the_registry_is_as_it_was(site: Site, mode: Mode) -> None:
+    before, held = inspected(site.registry), blob_bytes(site.registry)
+    result = site.collect(mode)
+    assert result["bytes_freed"] == result["bytes_eligible"] == held - blob_bytes(site.registry)
+    assert result["bytes_freed"] > 0
+    assert result["blobs_deleted"] == result["blobs_eligible"] == len(result["eligible"])
+    doomed = {site.doomed.digest, *map(digest_of, site.doomed.blobs[::2])}
+    assert doomed <= set(result["eligible"])
+    assert result["registry_version"]
+    assert result["verified"] == {"tags": 1, "manifests": 1, "missing_blobs": []}
+    site.require_as_before(before)
+    # What was swept can be pushed again, and is whole: nothing vouches for what is gone.
+    client = Client(site.registry, "again", 1)
+    client.repository = "app"
+    client.push(site.doomed, "doomed", threading.Event())
+    assert damage(site.registry, client.acknowledged) == []
+    require_verified(site)
+
+
+def require_verified(site: Site) -> None:
+    found = succeeded(site.service, VERIFICATIONS, deep=True)
+    assert [found[name] for name in FOUND] == [[], [], []]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_dry_run_touches_nothing(site: Site, mode: Mode) -> None:
+    state, held = site.registry.container.attrs["State"], blob_bytes(site.registry)
+    result = site.collect(mode, dry_run=True)
+    assert site.registry.container.attrs["State"] == state
+    assert blob_bytes(site.registry) == held
+    assert (result["blobs_deleted"], result["bytes_freed"]) == (0, 0)
+    real = site.collect("read-only")
+    assert real["bytes_freed"] == result["bytes_eligible"]
+    assert real["eligible"] == result["eligible"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_registry_that_nobody_pushed_to(
+    registry: MakeRegistry, service: MakeService, mode: Mode
+) -> None:
+    made = registry(run=RESTARTS)
+    result = succeeded(service(made), mode=mode, **LIVE.get(mode, {}))
+    counts = {name: value for name, value in result.items() if name.startswith(("blobs", "bytes"))}
+    assert set(counts.values()) == {0}
+    assert is_writable(made)
+
+
+def test_pulls_go_on_and_pushes_are_refused_meanwhile(site: Site) -> None:
+    registry = site.registry
+    path = f"/v2/app/blobs/{digest_of(site.kept.blobs[0])}"
+    pull = Probe(lambda: registry.ask(path, timeout=5).status, lambda status: status == 200)
+    push = Probe(
+        lambda: registry.ask("/v2/app/blobs/uploads/", "POST", timeout=5).status,
+        lambda status: status == 202,
+    )
+    with probing(pull, push):
+        result = site.collect("read-only")
+    assert set(pull.statuses) <= {0, 200}
+    assert set(push.statuses) == {0, 202, 405}
+    assert push.statuses[405] > 0
+    assert result["pushes_down_seconds"] > result["pulls_down_seconds"] > 0
+
+
+def test_two_at_once_are_one(site: Site) -> None:
+    answers = at_once([lambda: start(site.service) for _ in range(4)])
+    statuses = sorted(answer.status for answer in answers)
+    assert statuses == [202, 409, 409, 409]
+    (accepted,) = (answer.json() for answer in answers if answer.status == 202)
+    for answer in answers:
+        if answer.status == 409:
+            assert problem(answer, 409, "gc-already-active")["job"] == accepted["id"]
+
+
+def test_nothing_is_changed_through_the_service_meanwhile(site: Site) -> None:
+    job = start(site.service).json()
+    answer = site.service.ask(tag_path("app", "kept"), "DELETE")
+    assert problem(answer, 409, "gc-already-active")["job"] == job["id"]
+    assert answer.headers["retry-after"]
+    wait_until(lambda: _state(site, job["id"]) == "succeeded", 60, "collected")
+    assert site.service.ask(tag_path("app", "kept"), "DELETE").status == 200
+
+
+def _state(site: Site, job_id: str) -> str:
+    return str(get(site.service, f"/v1/jobs/{job_id}")["state"])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_at_each_step(site: Site, mode: Mode) -> None:
+    for step in (*STEPS[mode], *AFTER):
+        site.fill()
+        before = inspected(site.registry)
+        job = start(site.service, mode=mode, **LIVE.get(mode, {})).json()
+        await_step(site.service, step)
+        site.service.kill()
+        require_back(site, before, job["id"], step)
+
+
+def require_back(site: Site, before: dict[str, Any], job_id: str, step: str) -> None:
+    site.service.start()
+    wait_until(lambda: _state(site, job_id) not in {"queued", "running"}, 60, f"{step}: ended")
+    site.registry.wait()
+    site.require_as_before(before)
+    job = get(site.service, f"{RUNS}/{job_id}")
+    # The last step may have been over by the time of the blow.
+    assert job["state"] == "failed" or step in AFTER, (step, job)
+    if job["error"]:
+        assert job["error"]["code"] == "collection-failed", job["error"]
+        assert "interrupted" in job["error"]["detail"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cancelled_at_each_step(site: Site, mode: Mode) -> None:
+    for step in (*STEPS[mode], *AFTER):
+        site.fill()
+        before = inspected(site.registry)
+        job = start(site.service, mode=mode, **LIVE.get(mode, {})).json()
+        await_step(site.service, step)
+        answer = site.service.ask(f"/v1/jobs/{job['id']}/cancel", "POST")
+        wait_until(lambda: _state(site, job["id"]) not in {"queued", "running"}, 60, "ended")  # noqa: B023
+        promised = answer.status == 202
+        assert promised or problem(answer, 409, "job-not-cancellable")
+        assert _state(site, job["id"]) == ("cancelled" if promised else "succeeded"), step
+        site.require_as_before(before)
+
+
+@pytest.mark.timeout(120)
+def test_the_engine_is_killed_while_it_collects(site: Site) -> None:
+    require_engine_death_survived(site, "read-only", "collect")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", MODES)
+def test_the_engine_is_killed_at_each_step(site: Site, mode: Mode) -> None:
+    for step in (*STEPS[mode], *AFTER):
+        require_engine_death_survived(site, mode, step)
+
+
+def require_engine_death_survived(site: Site, mode: Mode, step: str) -> None:
+    site.fill()
+    before = inspected(site.registry)
+    job = start(site.service, mode=mode, **LIVE.get(mode, {})).json()
+    await_step(site.service, step)
+    site.registry.engine.restart()
+    wait_until(lambda: _state(site, job["id"]) not in {"queued", "running"}, 90, "ended")
+    wait_until(lambda: leftovers(site.registry) == [], BACK_SECONDS, f"{step}: nothing left")
+    site.registry.wait()
+    wait_until(lambda: is_writable(site.registry), BACK_SECONDS, f"{step}: writable")
+    site.require_as_before(before)
+
+
+# Corruption.
+
+
+def churned(
+    site: Site, modes: tuple[Mode, ...], runs: int, clients: int = 2, pool: int = 20
+) -> list[Client]:
+    """Collect while clients push and delete without pause; give them."""
+    pushing = [Client(site.registry, f"c{number}", pool) for number in range(clients)]
+    with churning(pushing):
+        for mode in modes:
+            for _ in range(runs):
+                pushed = sum(client.pushed for client in pushing)
+                wait_until(lambda: sum(c.pushed for c in pushing) > pushed + pool, 60, "pushes")  # noqa: B023
+                site.collect(mode)
+    return pushing
+
+
+def require_sound(site: Site, clients: list[Client]) -> None:
+    """Everything that was acknowledged is there: on the disk, and as a deep verification has it."""
+    for client in clients:
+        assert client.acknowledged
+        assert damage(site.registry, client.acknowledged) == []
+    require_verified(site)
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_while_clients_push(site: Site) -> None:
+    require_sound(site, churned(site, SAFE, 3))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_nothing_is_lost_in_many_collections_of_much(site: Site) -> None:
+    clients = churned(site, SAFE, 20, clients=4, pool=150)
+    assert sum(client.pushed for client in clients) >= 300
+    require_sound(site, clients)
+
+
+@pytest.mark.timeout(300)
+def test_the_naive_way_loses_what_was_acknowledged(site: Site) -> None:
+    clients = [Client(site.registry, f"c{number}", 20) for number in range(2)]
+    with churning(clients):
+        for _ in range(5):
+            pushed = sum(client.pushed for client in clients)
+            wait_until(lambda: sum(c.pushed for c in clients) > pushed + 20, 60, "pushes")  # noqa: B023
+            assert site.registry.garbage_collect().exit_code == 0
+        pushed = sum(client.pushed for client in clients)
+        wait_until(lambda: sum(client.pushed for client in clients) > pushed + 40, 60, "pushes")
+    lost = [name for client in clients for name in damage(site.registry, client.acknowledged)]
+    assert lost
+    found = succeeded(site.service, VERIFICATIONS)
+    assert found["missing_blobs"] or found["dangling_tags"]
+
+
+# Verification and bulk deletion.
+
+
+def test_damage_is_found_with_the_tags_it_hurts(site: Site) -> None:
+    one, two = sample("one"), sample("two")
+    with site.registry.pusher() as pusher:
+        pusher.push("app", one, "one", "uno")
+        pusher.push("app", two, "two")
+    gone, ill = digest_of(one.blobs[-1]), digest_of(two.blobs[-1])
+    site.registry.blob_path(gone).unlink()
+    path = site.registry.blob_path(ill)
+    path.write_bytes(b"x" * path.stat().st_size)
+    shallow = succeeded(site.service, VERIFICATIONS)
+    hurt = [{"repository": "app", "tag": tag} for tag in ("one", "uno")]
+    assert shallow["missing_blobs"] == [{"digest": gone, "tags": hurt}]
+    assert shallow["corrupt_blobs"] == []
+    deep = succeeded(site.service, VERIFICATIONS, deep=True)
+    assert deep["missing_blobs"] == shallow["missing_blobs"]
+    assert deep["corrupt_blobs"] == [{"digest": ill, "tags": [{"repository": "app", "tag": "two"}]}]
+
+
+@pytest.mark.timeout(300)
+def test_many_are_deleted_though_the_service_is_killed(site: Site) -> None:
+    manifests: dict[str, Manifest] = {f"t{number}": sample(f"n {number}") for number in range(200)}
+    with site.registry.pusher() as pusher:
+        for tag, manifest in manifests.items():
+            pusher.push("many" if int(tag[1:]) % 2 else "more", manifest, tag)
+    items = [
+        {"repository": "many" if int(tag[1:]) % 2 else "more", "tag": tag} for tag in manifests
+    ]
+    items.insert(100, {"repository": "many", "tag": "absent"})
+    job = start(site.service, DELETIONS, items=items).json()
+    wait_until(lambda: len(site.registry.tags("more")) < 80, 60, "some are gone")
+    site.service.kill()
+    site.service.start()
+    wait_until(lambda: _state(site, job["id"]) == "succeeded", 120, "all are gone")
+    result = get(site.service, f"/v1/jobs/{job['id']}")["result"]
+    assert (result["deleted"], result["failed"]) == (200, 1)
+    assert [one["item"] for one in result["items"] if "problem" in one] == [100]
+    assert site.registry.tags("many") == site.registry.tags("more") == {}
+    ids = [one["deletion"]["id"] for one in result["items"] if "deletion" in one]
+    assert len(set(ids)) == 200
+    records = {one["id"] for one in get(site.service, DELETIONS, n=1000)["items"]}
+    assert records == set(ids)
+
+
+# What is refused.
+
+
+def test_no_container_and_one_that_is_not_there(
+    registry: MakeRegistry, service: MakeService
+) -> None:
+    made = registry()
+    without = service(made, table={"container": "absent"})
+    assert problem(start(without), 404, "container-unknown")
+    table = {"url": made.url}
+    without.configure({"registries": {"default": table}})
+    without.restart()
+    assert "container" in problem(start(without), 409, "registry-not-collectable")["detail"]
+
+
+def test_a_stopped_registry_is_left_alone(site: Site) -> None:
+    site.registry.stop()
+    assert problem(start(site.service), 409, "registry-not-collectable")
+    assert not site.registry.container.attrs["State"]["Running"]
+    site.registry.start()
+    assert get(site.service, manifest_path("app", "kept"))["digest"] == site.kept.digest
+    assert ended(site.service)["state"] == "succeeded"
