@@ -159,14 +159,19 @@ def build_worker(settings: Settings, *, supervised: bool) -> Worker:
 def plan_of(settings: Settings, parts: Parts, works: Sequence[Work], *, supervised: bool) -> Plan:
     """What a worker does that runs ``works``."""
     from service.jobs.running import Ground  # noqa: PLC0415 - as above
+    from service.jobs.schedules import Ticker, collection_of  # noqa: PLC0415
     from service.jobs.worker import Plan  # noqa: PLC0415
 
+    ground = Ground(parts.store.jobs, parts.store.locks, parts.clock)
+    jobs = jobs_of(settings, parts, KINDS)
+    make = collection_of(parts.registries)
     return Plan(
-        ground=Ground(parts.store.jobs, parts.store.locks, parts.clock),
+        ground=ground,
         workers=parts.store.workers,
         url=settings.database_url,
         works=works,
         recover=parts.recover,
+        tick=Ticker(parts.store.schedules, jobs, parts.trail, ground, make).tick,
         retention=timedelta(days=settings.job_retention_days),
         alone=parts.store.database.is_sqlite,
         # Its predecessor may still be at its end, when the supervisor itself was killed.

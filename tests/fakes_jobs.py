@@ -15,7 +15,12 @@ from datetime import datetime
 from typing import Any
 
 from service.domain.audit import Change
-from service.domain.errors import IdempotencyKeyReused, JobAlreadyActive, JobUnknown
+from service.domain.errors import (
+    IdempotencyKeyReused,
+    JobAlreadyActive,
+    JobUnknown,
+    ScheduleUnknown,
+)
 from service.domain.job import (
     Job,
     JobKind,
@@ -38,6 +43,7 @@ from service.domain.job_records import (
     Unended,
 )
 from service.domain.ports import Clock
+from service.domain.schedule import Schedule
 from service.jobs.aftermath import Aftermath
 from service.jobs.client import DurableJobs
 from service.jobs.execution import Execution
@@ -361,3 +367,41 @@ class FakeJobs(DurableJobs):
         if self._dead:
             raise WorkerDied(step)
         self.steps.append(step)
+
+
+class FakeScheduleRecords:
+    """The port `ScheduleRecords`, in memory."""
+
+    def __init__(self) -> None:
+        self._schedules: dict[str, Schedule] = {}
+
+    def get(self, registry: str) -> Schedule:
+        if registry not in self._schedules:
+            raise ScheduleUnknown(f"No schedule is set for the registry '{registry}'.")
+        return self._schedules[registry]
+
+    def put(self, change: Change, schedule: Schedule) -> None:
+        change.require_open()
+        known = self._schedules.get(schedule.registry)
+        last = known.last_run if known else None
+        self._schedules[schedule.registry] = replace(schedule, last_run=last)
+
+    def delete(self, change: Change, registry: str) -> None:
+        change.require_open()
+        self.get(registry)
+        del self._schedules[registry]
+
+    def due(self, now: datetime) -> Sequence[Schedule]:
+        found = sorted(self._schedules.values(), key=lambda one: one.registry)
+        return [one for one in found if one.next_run_at is not None and one.next_run_at <= now]
+
+    def advance(self, schedule: Schedule, next_run_at: datetime, last_run: str | None) -> None:
+        known = self._schedules.get(schedule.registry)
+        if known and (known.timetable, known.next_run_at) == (
+            schedule.timetable,
+            schedule.next_run_at,
+        ):
+            last = last_run or known.last_run
+            self._schedules[schedule.registry] = replace(
+                known, next_run_at=next_run_at, last_run=last
+            )

@@ -9,7 +9,7 @@
     │   └── ValidationFailed
     ├── Unknown                 what was named does not exist
     │   ├── RegistryUnknown  RepositoryUnknown  TagUnknown  ManifestUnknown
-    │   ├── BlobUnknown  DeletionUnknown  TokenUnknown  JobUnknown
+    │   ├── BlobUnknown  DeletionUnknown  TokenUnknown  JobUnknown  ScheduleUnknown
     │   └── ContainerUnknown  ImageUnknown
     ├── Forbidden
     │   ├── Unauthenticated
@@ -172,6 +172,12 @@ class JobUnknown(Unknown):
     """No job has that id."""
 
     code = "job-unknown"
+
+
+class ScheduleUnknown(Unknown):
+    """No schedule is set for the registry."""
+
+    code = "schedule-unknown"
 
 
 class ContainerUnknown(Unknown):

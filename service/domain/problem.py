@@ -32,6 +32,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = {
     errors.DeletionUnknown: Row(404, "Deletion unknown"),
     errors.TokenUnknown: Row(404, "Token unknown"),
     errors.JobUnknown: Row(404, "Job unknown"),
+    errors.ScheduleUnknown: Row(404, "Schedule unknown"),
     errors.ContainerUnknown: Row(404, "Container unknown"),
     errors.ImageUnknown: Row(404, "Image unknown"),
     errors.DeletionDisabled: Row(409, "Deletion disabled"),

@@ -36,6 +36,9 @@ FIRST_SWEEP_SECONDS = 20.0
 """How long what dead jobs left may keep a worker from taking new ones; each of those looks after
 what it is about itself."""
 
+TICK_SECONDS = 1.0
+"""How late a scheduled run may begin."""
+
 RETENTION_SECONDS = 3600.0
 FORGOTTEN_AT_ONCE = 500
 
@@ -67,8 +70,8 @@ class AnotherWorker(RuntimeError):
 class Plan:
     """What a worker does. ``alone`` where no second one is allowed.
 
-    ``recover`` is called every few seconds. ``retention`` is how long ended jobs are kept.
-    ``wait_seconds`` is how long it waits for another one to end, where it must be alone.
+    ``recover`` and ``tick`` are called every few seconds. ``retention`` is how long ended jobs
+    are kept. ``wait_seconds`` is how long it waits for another one to end, where it must be alone.
     """
 
     ground: Ground
@@ -76,6 +79,7 @@ class Plan:
     url: str
     works: Sequence[Work]
     recover: Callable[[], int]
+    tick: Callable[[], None]
     retention: timedelta
     alone: bool
     wait_seconds: float = 1.0
@@ -145,6 +149,7 @@ class Worker:
         tasks.every(SWEEP_SECONDS, lambda: self._find_strays(engine))
         tasks.every(SWEEP_SECONDS, self._aftermath.sweep)
         tasks.every(RECOVERY_SECONDS, self._plan.recover)
+        tasks.every(TICK_SECONDS, self._plan.tick)
         tasks.every(RETENTION_SECONDS, self._forget)
         return tasks
 

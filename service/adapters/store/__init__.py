@@ -12,6 +12,7 @@ from service.adapters.store.deletions import SqlDeletions
 from service.adapters.store.jobs import SqlJobRecords
 from service.adapters.store.locks import FileLocks, PostgresLocks
 from service.adapters.store.migrate import migrate
+from service.adapters.store.schedules import SqlSchedules
 from service.adapters.store.tokens import SqlTokens
 from service.adapters.store.workers import SqlWorkers
 from service.domain.ports import Clock, Locks
@@ -28,6 +29,7 @@ class SqlStore:
         self.audit = SqlAudit(self.database, clock)
         self.deletions = SqlDeletions(self.database)
         self.jobs = SqlJobRecords(self.database, clock)
+        self.schedules = SqlSchedules(self.database)
         self.workers = SqlWorkers(self.database, clock)
         self.locks: Locks = (
             FileLocks(data_dir / "locks") if self.database.is_sqlite else PostgresLocks(url)

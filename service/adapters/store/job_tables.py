@@ -79,6 +79,20 @@ job_log = Table(
     sqlite_with_rowid=False,
 )
 
+gc_schedule = Table(
+    "gc_schedule",
+    metadata,
+    Column("registry", String, primary_key=True),
+    Column("cron", String, nullable=False),
+    Column("time_zone", String, nullable=False),
+    Column("mode", String, nullable=False),
+    Column("delete_untagged", Boolean, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("next_run_at", UtcTime),
+    Column("last_run", String),
+    Column("change_id", String, nullable=False),
+)
+
 compensation = Table(
     "compensation",
     metadata,

@@ -133,6 +133,7 @@ class Place:
             "url": self.url,
             "works": world.works(),
             "recover": lambda: 0,
+            "tick": lambda: None,
             "retention": timedelta(days=1),
             "alone": self.store.database.is_sqlite,
         }

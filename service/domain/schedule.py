@@ -1,0 +1,65 @@
+"""Collections that begin by themselves, at times given as cron has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from service.domain.audit import Change
+
+ScheduledMode = Literal["read-only", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When and how a registry's garbage is collected. ``time_zone`` is an IANA name."""
+
+    cron: str
+    time_zone: str = "UTC"
+    mode: ScheduledMode = "read-only"
+    delete_untagged: bool = False
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A timetable as stored; ``next_run_at`` is None while it is not enabled, ``last_run`` a job's id."""
+
+    registry: str
+    timetable: Timetable
+    next_run_at: datetime | None
+    last_run: str | None = None
+
+
+class Schedules(Protocol):
+    """The schedules, one a registry at most."""
+
+    def get(self, registry: str) -> Schedule:
+        """A registry's schedule; raise ScheduleUnknown."""
+
+    def put(self, change: Change, registry: str, timetable: Timetable) -> Schedule:
+        """Set or replace it, in force at once; raise ValidationFailed."""
+
+    def delete(self, change: Change, registry: str) -> None:
+        """Remove it; raise ScheduleUnknown. What it has begun goes on."""
+
+
+class ScheduleRecords(Protocol):
+    """Schedules in the store."""
+
+    def get(self, registry: str) -> Schedule:
+        """A registry's schedule; raise ScheduleUnknown."""
+
+    def put(self, change: Change, schedule: Schedule) -> None:
+        """Set or replace it, but for ``last_run``."""
+
+    def delete(self, change: Change, registry: str) -> None:
+        """Remove it; raise ScheduleUnknown."""
+
+    def due(self, now: datetime) -> Sequence[Schedule]:
+        """Those whose time has come."""
+
+    def advance(self, schedule: Schedule, next_run_at: datetime, last_run: str | None) -> None:
+        """Set the next time, and where there is one the job; nothing when it was changed since."""
