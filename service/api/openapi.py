@@ -171,7 +171,7 @@ _PARAMETERS: Mapping[str, Document] = {
         "in": "header",
         "name": "Idempotency-Key",
         "description": "The same key with the same request gives the job that is there already.",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
     },
     "Last-Event-ID": {
         "in": "header",
