@@ -45,7 +45,9 @@ class SqlSchedules:
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         statement = insert(table).values(registry=schedule.registry, **values)
         with self._database.writing() as connection:
-            connection.execute(statement.on_conflict_do_update(["registry"], set_=values))
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["registry"], set_=values)
+            )
 
     def delete(self, change: Change, registry: str) -> None:
         """See the port."""
