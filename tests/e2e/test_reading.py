@@ -1,11 +1,13 @@
 """Everything a registry holds is seen as it is: beside skopeo, and the registry's own bytes."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,12 +27,14 @@ from tests.e2e.bed.api import (
     pages,
     problem,
     repository_path,
+    restore,
     tag_path,
 )
 from tests.e2e.bed.clients import skopeo, skopeo_inspect
 from tests.e2e.bed.http import Answer
 from tests.e2e.bed.registry import ACCEPT, FOREIGN_LAYERS, MakeRegistry, RunningRegistry
 from tests.e2e.bed.service import MakeService, Service, registry_table
+from tests.e2e.bed.tokens import TokenServer
 
 APP = "team/app"
 FIVE = "one/two/three/four/five"
@@ -43,6 +47,7 @@ PLATFORMS = [
     {"os": "linux", "architecture": "arm64", "variant": "v8"},
     {"os": "linux", "architecture": "arm", "variant": "v7"},
 ]
+WORKERS = 2
 LATER = "2025-02-03T04:05:06Z"
 
 IMAGE = sample("app")
@@ -707,6 +712,48 @@ def test_untrusted_becomes_trusted_without_a_restart(opened: Doors) -> None:
         assert get(opened.service, image_at("stranger"))["digest"] == IMAGE.digest
     finally:
         wanted.unlink()
+
+
+@pytest.fixture
+def token_server(tmp_path: Path) -> Iterator[TokenServer]:
+    with contextlib.closing(TokenServer(tmp_path, USER)) as server:
+        yield server
+
+
+def test_a_registry_with_a_token_server_is_read_and_changed(
+    registry: MakeRegistry, service: MakeService, token_server: TokenServer
+) -> None:
+    open_one = registry()
+    with open_one.pusher() as pusher:
+        pusher.push(APP, IMAGE, "1", "2")
+    guarded = registry(seed=open_one, tls=True, env=token_server.environment())
+    token_server.signer = guarded.authority
+    assert guarded.ask("/v2/").headers["www-authenticate"].startswith("Bearer ")
+    login = {"username": USER[0], "password": USER[1], "ca_file": str(token_server.roots())}
+    made = service(guarded, table=login)
+    assert pages(made, f"{REGISTRY}/repositories") == [{"name": APP}]
+    assert get(made, tag_path(APP, "1"))["size"] == IMAGE.size
+    auth = get(made, REGISTRY)["auth"]
+    assert auth == {"scheme": "bearer", "username": USER[0], "source": "settings"}
+    removed = delete(made, tag_path(APP, "1"))
+    assert restore(made, removed)["tags_restored"] == ["1"]
+    asked = token_server.scopes()
+    assert {"registry:catalog:*", f"repository:{APP}:pull"} <= set(asked)
+    assert any("delete" in scope for scope in asked)
+    assert max(map(asked.count, asked)) <= 2 * WORKERS  # kept while they are good
+
+
+def test_a_token_server_that_refuses_us_is_told(
+    registry: MakeRegistry, service: MakeService, token_server: TokenServer
+) -> None:
+    guarded = registry(tls=True, env=token_server.environment())
+    token_server.signer = guarded.authority
+    login = {"username": USER[0], "password": "guess-work", "ca_file": str(token_server.roots())}
+    made = service(guarded, table=login)
+    answer = made.ask(f"{REGISTRY}/repositories")
+    problem(answer, 502, "registry-unauthorized")
+    assert b"guess-work" not in answer.body
+    assert get(made, REGISTRY)["status"] == "unauthorized"
 
 
 def test_content_pushed_by_others_is_seen_at_once(held: Held) -> None:
