@@ -268,7 +268,11 @@ SERVICE = (
         "Certificates by registry, <host>:<port>/*.crt. Default: certs.d in data_dir.",
     ),
     Setting(
-        "workers", _integer(1, 64), None, "WORKERS", "API processes. Default: 2, 1 on one core."
+        "workers",
+        _integer(1, 64),
+        1,
+        "WORKERS",
+        "API processes: more answer more callers at a time, at some 80 MiB each.",
     ),
     Setting("threads", _integer(1, 256), 16, "THREADS", "Requests at a time in each of them."),
     Setting("cors_origins", ORIGINS, [], "CORS_ORIGINS", "Origins whose pages may call the API."),
@@ -391,7 +395,6 @@ def load(config: Path | None, environ: Mapping[str, str]) -> Settings:
     data_dir = values.setdefault("data_dir", default_data_dir(environ))
     values.setdefault("database_url", f"sqlite:///{data_dir / 'registry-admin.db'}")
     values.setdefault("certs_dir", data_dir / "certs.d")
-    values.setdefault("workers", min(2, _cores()))
     engines = _engines(source)
     registries = _registries(source, values["certs_dir"], engines)
     return Settings(**values, registries=registries, engines=engines)
@@ -536,12 +539,6 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
         return Path("/var/lib/registry-admin")
     state = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "registry-admin"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 _NOT_OURS = re.compile(r"CONFIG|TEST_.*|SERVICE_(HOST|PORT.*)|PORT(_.*)?")
