@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import re
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from tests.e2e.bed.api import (
     try_restore,
 )
 from tests.e2e.bed.http import Answer
+from tests.e2e.bed.postgres import Postgres
 from tests.e2e.bed.proxy import WRITES, Exchange, Reply
 from tests.e2e.bed.registry import MakeRegistry
 from tests.e2e.bed.service import MakeService, Service
@@ -615,3 +617,35 @@ def test_pages_of_allowed_origins_alone_may_ask(site: Site) -> None:
             told = answer.headers.get("access-control-allow-origin")
             assert told == (origin if allowed else None)
             assert "access-control-allow-credentials" not in answer.headers
+
+
+# The same over PostgreSQL, where locks and the closed trail are made otherwise.
+
+
+def test_with_postgresql_it_is_the_same(
+    registry: MakeRegistry, service: MakeService, postgres: Postgres, database_url: str
+) -> None:
+    def serve(*given: Any, **options: Any) -> Service:  # noqa: ANN401
+        own = {"workers": 2, "database_url": database_url}
+        return service(*given, **options, settings=own)
+
+    with open_site(registry, serve) as site:
+        repository = site.fill({f"{number}": A for number in range(8)} | {"keep": A})
+        before = site.look(repository)
+        removed = at_once(
+            partial(delete, site.service, tag_path(repository, f"{number}")) for number in range(8)
+        )
+        assert site.registry.tags(repository) == {"keep": A.digest}
+        for answer in at_once(partial(try_restore, site.service, one) for one in removed):
+            assert answer.status == 200
+        assert site.look(repository) == before
+        token = made(site.service)
+        assert statuses(site.service, token["secret"]) == {200}
+        assert site.service.ask(f"{TOKENS}/{token['id']}", "DELETE").status == 204
+        assert statuses(site.service, token["secret"]) == {401}
+        assert len(pages(site.service, EVENTS, action="tag.delete")) == 8
+    name = database_url.rpartition("/")[2]
+    for statement in ("DELETE FROM audit_attempt", "UPDATE audit_completion SET outcome = 'x'",
+                      "TRUNCATE audit_attempt CASCADE"):  # fmt: skip
+        with pytest.raises(subprocess.CalledProcessError):
+            postgres.sql(statement, name)
