@@ -22,6 +22,7 @@ from service.domain.ports import Registry
 from service.domain.recovery import recover
 from service.jobs.client import DurableJobs
 from service.jobs.kinds import KINDS
+from service.jobs.schedules import CronSchedules, Ticker, collection_of
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def build(settings: Settings) -> Services:
         store=parts.store,
         trail=parts.trail,
         jobs=jobs_of(settings, parts, KINDS),
+        schedules=CronSchedules(parts.store.schedules, parts.clock),
         clock=parts.clock,
         readiness=Readiness(parts.store, parts.store.workers, parts.registries, asked, parts.clock),
         parse=parse_configuration,
@@ -159,7 +161,6 @@ def build_worker(settings: Settings, *, supervised: bool) -> Worker:
 def plan_of(settings: Settings, parts: Parts, works: Sequence[Work], *, supervised: bool) -> Plan:
     """What a worker does that runs ``works``."""
     from service.jobs.running import Ground  # noqa: PLC0415 - as above
-    from service.jobs.schedules import Ticker, collection_of  # noqa: PLC0415
     from service.jobs.worker import Plan  # noqa: PLC0415
 
     ground = Ground(parts.store.jobs, parts.store.locks, parts.clock)

@@ -15,6 +15,7 @@ from service.domain.health import Readiness
 from service.domain.job import Jobs
 from service.domain.ports import Clock, Registries, Registry, Store
 from service.domain.reading import Reader
+from service.domain.schedule import Schedules
 from service.settings import Settings
 
 KEY = "registry-admin"
@@ -28,6 +29,7 @@ class Services:
     store: Store
     trail: AuditTrail
     jobs: Jobs
+    schedules: Schedules
     clock: Clock
     readiness: Readiness
     parse: ParseConfiguration

@@ -25,9 +25,10 @@ from service.domain.health import Readiness
 from service.domain.identity import new_id
 from service.domain.job import Work
 from service.domain.ports import AuditQuery
+from service.jobs.schedules import CronSchedules
 from service.settings import Settings
 from tests.fakes import Behaviour, FakeRegistry
-from tests.fakes_jobs import FakeJobs
+from tests.fakes_jobs import FakeJobs, FakeScheduleRecords
 from tests.fakes_store import FakeStore
 from tests.unit.api.conformance import require_conforming
 
@@ -139,6 +140,7 @@ class Bed:
         self.registries = FakeRegistries({"default": self.registry})
         self.trail = AuditTrail(self.store.audit)
         self.jobs = FakeJobs(self.wire(), self.clock)
+        self.schedule_records = FakeScheduleRecords()
         self.app = self.create(**changed)
         self.client = self.app.test_client()
         self.token("admin", secret=ADMIN, name="root")
@@ -156,6 +158,7 @@ class Bed:
             store=self.store,
             trail=self.trail,
             jobs=self.jobs,
+            schedules=CronSchedules(self.schedule_records, self.clock),
             clock=self.clock,
             readiness=readiness,
             parse=json.loads,
