@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from service.adapters.registry.origin import Origin
 from service.adapters.registry.tls import Trust
 from service.domain.errors import RegistryTlsUntrusted
 from service.domain.ports import TlsState
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 
 def inspect(origin: Origin, trust: Trust, timeout_seconds: float) -> TlsState:
@@ -58,7 +60,9 @@ def _unverifying() -> ssl.SSLContext:
     return context
 
 
-def _parsed(der: bytes | None) -> x509.Certificate | None:
+def _parsed(der: bytes | None) -> Certificate | None:
+    from cryptography import x509  # noqa: PLC0415 - 8 MiB, which plain HTTP does without
+
     if der is None:
         return None
     try:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 
-from requests.exceptions import RequestException
 from urllib3 import exceptions as urllib3
 
 from service.adapters.registry.origin import Origin
@@ -21,8 +20,8 @@ from service.domain.errors import (
 )
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
-FAILURES = (urllib3.HTTPError, RequestException, HTTPException, OSError, UnicodeError)
-"""Everything requests, urllib3, http.client and the socket raise; a host's name, UnicodeError."""
+FAILURES = (urllib3.HTTPError, HTTPException, OSError, UnicodeError)
+"""Everything urllib3, http.client and the socket raise; a host's name, UnicodeError."""
 
 UNSENT = "Nothing was changed."
 

@@ -9,10 +9,9 @@ import ssl
 import time
 from collections import deque
 from typing import Any, cast
+from urllib.request import getproxies
 
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, select_proxy
-from urllib3 import HTTPConnectionPool
+from urllib3 import PoolManager, ProxyManager, make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProxyError
 
@@ -73,20 +72,6 @@ class _TlsConnection(_TimedAnswers, HTTPSConnection):  # type: ignore[misc]
     pass
 
 
-class _Adapter(HTTPAdapter):
-    """requests' adapter, which knows proxies, with a TLS context of ours."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._context = context
-        super().__init__(pool_connections=1, pool_maxsize=1)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as requests hands them over
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
-        return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
-
-
 class Pool:
     """Connections to one origin, through the proxy that the environment names for it.
 
@@ -102,12 +87,9 @@ class Pool:
         self._kept = kept
         self._timeout_seconds = timeout_seconds
         self._idle: deque[HTTPConnection] = deque()
-        adapter = _Adapter(context)
-        proxy = select_proxy(str(origin), get_environ_proxies(str(origin)))
-        manager = adapter.proxy_manager_for(proxy) if proxy else adapter.poolmanager
-        self._model: HTTPConnectionPool = manager.connection_from_url(str(origin))
+        self._model = _manager(str(origin), context).connection_from_url(str(origin))
         # A proxy for plain HTTP is told the whole URL in place of the path, and who asks.
-        forwarded = bool(proxy) and not origin.secure
+        forwarded = self._model.proxy is not None and not origin.secure
         self.prefix = str(origin) if forwarded else ""
         self.headers = dict(self._model.proxy_headers) if forwarded else {}
 
@@ -167,3 +149,18 @@ class Pool:
             if isinstance(error, ssl.SSLError):  # what stands behind the proxy is not trusted
                 raise
             raise ProxyError("no tunnel", error) from error
+
+
+def _manager(url: str, context: ssl.SSLContext | None) -> PoolManager:
+    """Return what knows how to connect, through the proxy that the environment names for a URL."""
+    if not getproxies():
+        return PoolManager(ssl_context=context)
+    from requests import utils  # noqa: PLC0415 - 4 MiB, and most do without a proxy
+
+    proxy = utils.select_proxy(url, utils.get_environ_proxies(url))
+    if proxy is None:
+        return PoolManager(ssl_context=context)
+    proxy = utils.prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
+    user, password = utils.get_auth_from_url(proxy)
+    headers = make_headers(proxy_basic_auth=f"{user}:{password}") if user else None
+    return ProxyManager(proxy, proxy_headers=headers, ssl_context=context)

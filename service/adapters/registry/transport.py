@@ -95,8 +95,9 @@ class Transport:
     def begin(self, request: Request, authorization: str | None = None) -> Exchange:
         """Send once; the answer is the Exchange's to read. Raise UpstreamFailed."""
         tried = Attempted(self.origin, request.method, self._advice)
-        pool, safe = self._current_pool(), request.method in SAFE_METHODS
+        safe = request.method in SAFE_METHODS
         try:
+            pool = self._current_pool()
             connection = pool.take() if safe else pool.open()
         except FAILURES as error:
             raise convert(error, tried) from error

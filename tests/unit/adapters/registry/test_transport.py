@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import base64
 import logging
 import socket
+import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import trustme
 
 from service.adapters.registry.failures import AnswerBrokenOff
 from service.adapters.registry.origin import Origin
 from service.adapters.registry.pools import ANSWER_TIMEOUTS
+from service.adapters.registry.tls import Trust
 from service.adapters.registry.transport import ERROR_LIMIT, Limits, Request, Transport
 from service.domain.errors import (
     RegistryAnswerInvalid,
@@ -272,6 +276,81 @@ def test_a_proxy_that_is_down_is_unreachable(
     monkeypatch.setenv("no_proxy", "")
     with pytest.raises(RegistryUnreachable):
         transport("http://registry.invalid:5000").send(GET)
+
+
+def test_a_proxy_s_credentials_are_for_the_proxy_alone(
+    serve: Serve, transport: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = serve(replies(200))
+    monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//us%40er:p%3Aw@"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    direct = serve(replies(200))
+    for url in ("http://registry.invalid:5000", direct.url):
+        transport(url).send(GET)
+    sent = proxy.seen[0].headers["proxy-authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")) == b"us@er:p:w"
+    assert "proxy-authorization" not in direct.seen[0].headers
+
+
+def test_tls_goes_through_a_tunnel_of_the_proxy(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("registry.invalid").configure_cert(context)
+    server = serve(replies(200, body=b"behind"), context)
+    monkeypatch.setenv("no_proxy", "")
+    with tunnels(server.port) as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+        origin = Origin.of("https://registry.invalid")
+        client = Transport(origin, Trust(origin, tmp_path, tmp_path / "ca.pem"), Limits(5.0, 4))
+        bodies = [client.send(GET).body for _ in range(2)]
+        client.close()
+    assert bodies == [b"behind", b"behind"]
+    assert {one.connection for one in server.seen} == {1}
+
+
+def test_a_proxy_that_opens_no_tunnel_makes_the_registry_unreachable(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    proxy = serve(replies(403))
+    monkeypatch.setenv("https_proxy", proxy.url)
+    monkeypatch.setenv("no_proxy", "")
+    origin = Origin.of("https://registry.invalid")
+    client = Transport(origin, Trust(origin, tmp_path, None), Limits(5.0, 4))
+    with pytest.raises(RegistryUnreachable, match="cannot be reached"):
+        client.send(PUT)
+    assert [one.method for one in proxy.seen] == ["CONNECT"]
+
+
+@contextmanager
+def tunnels(port: int) -> Iterator[str]:
+    """Run a proxy that tunnels one connection to a port of this machine, whatever was asked."""
+
+    def work() -> None:
+        accepted, _ = listener.accept()
+        with accepted, socket.create_connection(("127.0.0.1", port)) as onward:
+            while not accepted.recv(65536).endswith(b"\r\n\r\n"):
+                pass
+            accepted.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=pump, args=(onward, accepted))
+            back.start()
+            pump(accepted, onward)
+            back.join()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=work)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)
 
 
 def test_a_netrc_file_is_none_of_our_business(
