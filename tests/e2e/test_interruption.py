@@ -41,7 +41,7 @@ from tests.e2e.bed.site import Look, Site, open_site
 
 pytestmark = pytest.mark.timeout(400)  # a hundred changes at once
 
-PATIENCE = 60  # seconds, for what must happen sooner or later
+PATIENCE = 120  # seconds, for what must happen sooner or later
 BUSY = {"threads": 200}  # requests that wait at the proxy, all at once
 A = sample("a")
 B = sample("b", flavour=images.DOCKER)

@@ -572,6 +572,15 @@ def test_schema1_is_recognised_and_named(held: Held) -> None:
     # The registry signs anew each time: the payload alone stays what it was.
     payload = raw.body.partition(b',\n   "signatures"')[0] + b"\n}"
     assert (digest_of(payload), payload[:-2]) == (digest, old.body[: len(payload) - 2])
+    assert_comes_back(held, digest)
+
+
+def assert_comes_back(held: Held, digest: str) -> None:
+    removed = delete(held.service, tag_path("old/app", "1"))
+    assert [one["digest"] for one in removed["manifests_removed"]] == [digest]
+    assert held.registry.tags("old/app") == {}
+    restore(held.service, removed)
+    assert inspect_digest(held, "old/app:1") == digest
 
 
 def inspect_digest(held: Held, reference: str) -> str:
