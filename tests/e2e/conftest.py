@@ -17,6 +17,8 @@ from tests.e2e.bed.service import MakeService, Service, Table, engine_table, reg
 from tests.e2e.bed.shapes import Workshop, named_things
 from tests.e2e.bed.workspace import Workspace, sweep
 
+pytest.register_assert_rewrite("tests.contract.engine.suite")  # imported, not collected
+
 IMAGES = os.environ.get("REGISTRY_ADMIN_TEST_REGISTRY_IMAGES", "built").split(",")
 
 

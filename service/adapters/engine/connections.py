@@ -7,32 +7,36 @@ from typing import Any
 
 from docker import APIClient
 from docker.tls import TLSConfig
-from docker.transport import UnixHTTPAdapter
+from docker.transport import SSHHTTPAdapter, UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 
+from service.adapters.engine.pools import OnePool, SshPool, UnixPool
 from service.settings import EngineSettings
 
-UNIX = "http+docker://"
-"""Where docker-py mounts what connects to a socket."""
-
-
-class _OnePool(UnixHTTPAdapter):
-    """Uses connections again: docker-py keeps a pool for each URL, and no URL comes twice."""
-
-    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:  # noqa: ANN401 - as there
-        del url
-        return super().get_connection(UNIX, proxies)
+ANY_VERSION = "1.41"
+"""Else docker-py asks the engine while it is made, with time-outs and certificates not yet ours."""
 
 
 def connect(settings: EngineSettings, seconds: float) -> APIClient:
-    """Make a client that has agreed with its engine on a version; ``seconds`` for each answer."""
+    """Make a client; ``seconds`` for each answer. It has sent nothing yet, but for SSH.
+
+    What the environment says of proxies and of certificates to trust is for others: requests
+    would prefer it to the engine's own.
+    """
     options: dict[str, Any] = {"base_url": settings.url, **_tls(settings)}
-    client = APIClient(version="auto", timeout=int(seconds), **options)
-    found = client.get_adapter(str(client.base_url))
-    if isinstance(found, UnixHTTPAdapter):
-        client.mount(UNIX, _OnePool(f"http+unix://{found.socket_path}", int(seconds)))
-        found.close()
+    client = APIClient(version=ANY_VERSION, timeout=int(seconds), **options)
+    client.trust_env = False
+    base = str(client.base_url)
+    client.mount(base, _bettered(client.get_adapter(base), seconds))
     return client
+
+
+def _bettered(made: Any, seconds: float) -> Any:  # noqa: ANN401 - an adapter of requests
+    if isinstance(made, UnixHTTPAdapter):
+        return OnePool(made, UnixPool("", made.socket_path, int(seconds)))
+    if isinstance(made, SSHHTTPAdapter):
+        return OnePool(made, SshPool(made.ssh_client, int(seconds), host=made.ssh_host))
+    return made
 
 
 def _tls(settings: EngineSettings) -> dict[str, Any]:

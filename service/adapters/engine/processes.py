@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from service.adapters.engine.streams import (
     POLL_SECONDS,
@@ -23,6 +24,9 @@ SLACK_SECONDS = 30.0
 """How much longer than whoever waits a stream's thread lives, at most."""
 
 FIRST_LOOK_SECONDS = 0.01
+LOOK_SECONDS = 5.0
+"""How often a container is looked at whose log says nothing."""
+
 ENDED = frozenset({"exited", "dead"})
 
 
@@ -61,33 +65,23 @@ class Processes:
     def wait(
         self, container_id: str, output: Output, stop: Callable[[], bool], timeout_seconds: float
     ) -> int | None:
-        """Follow a container that was started, as ``EngineController.wait`` promises.
-
-        An engine may end the stream before the last of what was said: that is read afterwards.
-        """
-        patience, seconds = Patience(stop, timeout_seconds), timeout_seconds + SLACK_SECONDS
-        tty = bool(self._inspect(container_id)["Config"].get("Tty"))
-        heard = _Counted(output)
-        if not self._heard(container_id, {"follow": 1}, _feeder(heard, tty=tty), patience, seconds):
-            return None
+        """Follow a container that was started, as ``EngineController.wait`` promises."""
+        patience = Patience(stop, timeout_seconds)
+        log = _Log(output, terminal=bool(self._inspect(container_id)["Config"].get("Tty")))
+        ended = _Seldom(lambda: self._container_code(container_id) is not None)
+        self._read(container_id, log, Patience(lambda: stop() or ended(), timeout_seconds), 1)
         code = _until(lambda: self._container_code(container_id), patience)
-        rest = _feeder(_Counted(output, heard.lines), tty=tty)
-        if code is None or not self._heard(container_id, {}, rest, patience, seconds):
-            return None
-        return code
+        # An engine may end what it follows before the last lines, or never: moby issue 43860.
+        whole = code is not None and self._read(container_id, log, patience, 0)
+        return code if whole else None
 
-    def _heard(
-        self,
-        container_id: str,
-        query: Mapping[str, int],
-        feeder: Feeder,
-        patience: Patience,
-        seconds: float,
-    ) -> bool:
+    def _read(self, container_id: str, log: _Log, patience: Patience, following: int) -> bool:
+        """Give what is not given yet; tell whether the end was reached."""
+        query = {"follow": following, "stdout": 1, "stderr": 1}
         path = container_path(container_id, "/logs")
-        call = Call("GET", path, {**query, "stdout": 1, "stderr": 1}, seconds=seconds)
+        call = Call("GET", path, query, seconds=patience.seconds + SLACK_SECONDS)
         with Stream(self._transport, call) as stream:
-            return follow(stream, feeder, patience)
+            return follow(stream, log.feeder(), patience)
 
     def _inspect(self, container_id: str) -> Inspected:
         found: Inspected = self._transport.ask(Call("GET", container_path(container_id, "/json")))
@@ -108,22 +102,39 @@ class Processes:
         return int(state["ExitCode"]) if state["Status"] in ENDED else None
 
 
-class _Counted:
-    """An output that counts its lines and leaves the first ones out."""
+class _Log:
+    """The log of a container, given on line by line, however often it is read."""
 
-    def __init__(self, output: Output, skipped: int = 0) -> None:
+    def __init__(self, output: Output, *, terminal: bool) -> None:
         self._output = output
-        self._skipped = skipped
-        self.lines = 0
+        self._terminal = terminal
+        self._given: Counter[str] = Counter()
 
-    def __call__(self, name: Name, line: bytes) -> None:
-        self.lines += 1
-        if self.lines > self._skipped:
-            self._output(name, line)
+    def feeder(self) -> Feeder:
+        """What takes the log from its beginning; it drops what was given already."""
+        read: Counter[str] = Counter()
+
+        def give(name: Name, line: bytes) -> None:
+            read[name] += 1
+            if read[name] > self._given[name]:
+                self._given[name] += 1
+                self._output(name, line)
+
+        return Lines("stdout", give) if self._terminal else Multiplexed(give)
 
 
-def _feeder(output: Output, *, tty: bool) -> Feeder:
-    return Lines("stdout", output) if tty else Multiplexed(output)
+class _Seldom:
+    """Asks a question every LOOK_SECONDS; the answer is no in between."""
+
+    def __init__(self, question: Callable[[], bool]) -> None:
+        self._question = question
+        self._next = time.monotonic() + LOOK_SECONDS
+
+    def __call__(self) -> bool:
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + LOOK_SECONDS
+        return self._question()
 
 
 def _until(look: Callable[[], int | None], patience: Patience) -> int | None:

@@ -24,6 +24,9 @@ POLL_SECONDS = 0.1
 AHEAD = 64
 """How many chunks are read ahead of whoever takes them."""
 
+LEAVE_SECONDS = 5.0
+"""How long a broken connection may take to wake up the thread that reads it."""
+
 LINE_LIMIT = 64 * 1024
 """Bytes of a line that are given on; the rest of it is dropped."""
 
@@ -38,6 +41,7 @@ class Patience:
 
     def __init__(self, stop: Callable[[], bool], seconds: float) -> None:
         """Start the clock."""
+        self.seconds = seconds
         self._stop = stop
         self._deadline = time.monotonic() + seconds
         self._asked = -POLL_SECONDS
@@ -152,7 +156,8 @@ class Stream:
         """Break the connection, if it still is there, and let the thread end."""
         self._closed.set()
         self._break_off()
-        while self._thread.is_alive() and self._response is not None:
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self._is_busy() and time.monotonic() < deadline:
             with suppress(queue.Empty):
                 self._chunks.get(timeout=POLL_SECONDS / 10)
             self._break_off()
@@ -169,6 +174,10 @@ class Stream:
             yield chunk
             if not chunk:
                 return
+
+    def _is_busy(self) -> bool:
+        # A thread that has no answer yet has nothing to break off, and ends when it gets one.
+        return self._thread.is_alive() and self._response is not None
 
     def _break_off(self) -> None:
         if self._response is not None:

@@ -1,7 +1,7 @@
 """HTTP with an engine, by docker-py's connections: each call with a time-out and a bound.
 
-docker-py connects (Unix socket, TCP with TLS, SSH) and agrees on a version; the calls are made
-here, since its own methods know neither bounds nor, for streams, time-outs.
+docker-py connects (Unix socket, TCP with TLS, SSH); the calls are made here, since its own methods
+know neither bounds nor, for streams, time-outs.
 """
 
 from __future__ import annotations
@@ -80,6 +80,13 @@ class Call(NamedTuple):
     seconds: float = READ_SECONDS
 
 
+class Connection(NamedTuple):
+    """A client, and the version of the API that is spoken over it."""
+
+    client: APIClient
+    api_version: tuple[int, int]
+
+
 class Transport:
     """Calls to one engine. Safe between threads: each has a client of its own."""
 
@@ -87,13 +94,15 @@ class Transport:
         """Connect when first asked to."""
         self.name = settings.name
         self._settings = settings
-        self._clients = threading.local()
+        self._threads = threading.local()
 
     @property
     def api_version(self) -> tuple[int, int]:
         """The version in use, such as (1, 41)."""
-        major, _, minor = str(self._client().api_version).partition(".")
-        return int(major), int(minor)
+        try:
+            return self._connection().api_version
+        except Exception as error:  # as below
+            raise self.lost(error) from error
 
     def ask(self, call: Call) -> Any:  # noqa: ANN401 - whatever JSON the engine answers
         """Give the answer's JSON, None when it is empty."""
@@ -139,23 +148,14 @@ class Transport:
 
     def forget(self) -> None:
         """Close this thread's client; the next call makes another."""
-        client = self._clients.__dict__.pop("client", None)
-        if client is not None:
+        connection = self._threads.__dict__.pop("connection", None)
+        if connection is not None:
             with suppress(Exception):
-                client.close()
+                connection.client.close()
 
     def _send(self, call: Call) -> Answer:
-        client = self._client()
-        return client.request(
-            call.method,
-            f"{client.base_url}/v{client.api_version}{call.path}",
-            params=call.query,
-            json=call.body,
-            headers={"Accept-Encoding": "identity"},
-            stream=True,
-            timeout=(CONNECT_SECONDS, call.seconds),
-            allow_redirects=False,
-        )
+        client, (major, minor) = self._connection()
+        return _requested(client, call._replace(path=f"/v{major}.{minor}{call.path}"))
 
     def _message(self, response: Answer, seconds: float) -> str:
         content = self.read(response, JSON_LIMIT, seconds).decode(errors="replace")
@@ -166,16 +166,35 @@ class Transport:
     def _nonsense(self, what: str) -> EngineRefused:
         return EngineRefused(f"The engine '{self.name}' gave an answer {what}.")
 
-    def _client(self) -> APIClient:
-        client: APIClient | None = getattr(self._clients, "client", None)
-        if client is None:
+    def _connection(self) -> Connection:
+        connection: Connection | None = getattr(self._threads, "connection", None)
+        if connection is None:
             from service.adapters.engine.connections import connect  # noqa: PLC0415 - see there
 
-            try:
-                client = self._clients.client = connect(self._settings, CONNECT_SECONDS)
-            except Exception as error:
-                raise unreachable(self.name, self._settings.url, error) from error
-        return client
+            client = connect(self._settings, CONNECT_SECONDS)
+            connection = self._threads.connection = Connection(client, _api_version(client))
+        return connection
+
+
+def _api_version(client: APIClient) -> tuple[int, int]:
+    """The newest version of the API that the engine speaks."""
+    with closing(_requested(client, Call("GET", "/version", seconds=CONNECT_SECONDS))) as response:
+        found = json.loads(b"".join(_chunks(response, CONNECT_SECONDS)))
+    major, _, minor = found["ApiVersion"].partition(".")
+    return int(major), int(minor)
+
+
+def _requested(client: APIClient, call: Call) -> Answer:
+    return client.request(
+        call.method,
+        f"{client.base_url}{call.path}",
+        params=call.query,
+        json=call.body,
+        headers={"Accept-Encoding": "identity"},
+        stream=True,
+        timeout=(CONNECT_SECONDS, call.seconds),
+        allow_redirects=False,
+    )
 
 
 def _chunks(response: Answer, seconds: float) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from demo.processes import wait_until
 from service.domain.audit import Attempt, AuditTrail, Change
 from service.domain.engine import (
     Creation,
@@ -67,6 +68,10 @@ class Lines:
 
 def never() -> bool:
     return False
+
+
+def streams() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "engine-stream"]
 
 
 class EngineContract:
@@ -405,10 +410,9 @@ class EngineContract:
     def test_nothing_is_left_of_what_was_followed(
         self, controller: EngineController, sleeper: str
     ) -> None:
-        before = threading.active_count()
         for _ in range(3):
             controller.execute(sleeper, HANG, Lines(), never, 0.05)
-        assert threading.active_count() == before
+        wait_until(lambda: not streams(), 60, "all threads that read streams gone")
 
     # Changes.
 

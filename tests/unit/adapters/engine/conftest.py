@@ -67,7 +67,7 @@ class StandIn(socketserver.ThreadingUnixStreamServer):
         super().process_request(request, client_address)
 
     def on(self, what: str, body: object = None, **reply: Any) -> Reply:  # noqa: ANN401
-        """Answer so to ``what``, such as ``GET /containers/a/json``."""
+        """Answer so to ``what``: ``GET /containers/a/json``, or ``GET /containers/json all=1``."""
         self.replies[what] = Reply(body, **reply)
         return self.replies[what]
 
@@ -89,7 +89,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(Reply({"ApiVersion": self.server.api_version}))
             return
         unknown = Reply({"message": f"No such container: {asked.path}"}, 404)
-        self.answer(self.server.replies.get(asked.what, unknown))
+        told = [f"{asked.what} {name}={value}" for name, value in asked.query.items()]
+        found = (self.server.replies.get(what) for what in (*told, asked.what))
+        self.answer(next((reply for reply in found if reply), unknown))
 
     do_GET = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
 

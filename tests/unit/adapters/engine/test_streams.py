@@ -159,3 +159,66 @@ def test_stop_is_not_asked_at_each_piece(
 
     assert controller.execute("a", ["run"], lambda *_: None, stop, 30) == 3
     assert len(asked) == 1
+
+
+# Logs.
+
+LOGS = "GET /containers/a/logs"
+
+
+@pytest.fixture
+def logging(stand_in: StandIn) -> StandIn:
+    ended = {"Config": {}, "State": {"Status": "exited", "ExitCode": 4}}
+    stand_in.on("GET /containers/a/json", ended)
+    return stand_in
+
+
+def wait(controller: EngineController, timeout_seconds: float = 30) -> tuple[int | None, Seen]:
+    seen: Seen = []
+    code = controller.wait("a", lambda *line: seen.append(line), bool, timeout_seconds)
+    return code, seen
+
+
+def test_a_log_is_followed_from_its_first_line(
+    controller: EngineController, logging: StandIn
+) -> None:
+    logging.on(LOGS, stream=[frame(1, b"one\n"), frame(2, b"two\n")])
+    assert wait(controller) == (4, [("stdout", b"one"), ("stderr", b"two")])
+    assert [one.query["follow"] for one in logging.asked if one.what == LOGS] == ["1", "0"]
+
+
+def test_what_following_left_out_is_read_afterwards_and_nothing_twice(
+    controller: EngineController, logging: StandIn
+) -> None:
+    lines = [frame(1, b"same\n"), frame(2, b"err\n"), frame(1, b"same\n"), frame(1, b"rest")]
+    logging.on(f"{LOGS} follow=1", stream=lines[:2])
+    logging.on(f"{LOGS} follow=0", stream=lines)
+    seen = [("stdout", b"same"), ("stderr", b"err"), ("stdout", b"same"), ("stdout", b"rest")]
+    assert wait(controller) == (4, seen)
+
+
+def test_a_log_that_goes_on_though_its_container_ended_is_left(
+    controller: EngineController, logging: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.adapters.engine.processes.LOOK_SECONDS", 0.05)
+    logging.on(f"{LOGS} follow=1", stream=[frame(1, b"one\nhal")], hangs=True)
+    logging.on(f"{LOGS} follow=0", stream=[frame(1, b"one\nhalf\n")])
+    assert wait(controller) == (4, [("stdout", b"one"), ("stdout", b"half")])
+
+
+def test_a_container_that_was_never_started_has_not_ended(
+    controller: EngineController, logging: StandIn
+) -> None:
+    created = {"Config": {}, "State": {"Status": "created", "ExitCode": 0}}
+    logging.on("GET /containers/a/json", created)
+    logging.on(LOGS, stream=[])
+    assert wait(controller, 0.2) == (None, [])
+
+
+def test_a_log_that_cannot_be_read_is_an_error(
+    controller: EngineController, logging: StandIn
+) -> None:
+    message = "configured logging driver does not support reading"
+    logging.on(LOGS, {"message": message}, status=501)
+    with pytest.raises(EngineRefused, match=message):
+        wait(controller)
