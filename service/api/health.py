@@ -93,7 +93,13 @@ def get_metrics() -> Response:
     """Get counts and durations of requests, and which registries are up."""
     health, sees = context.services().readiness.health(), auth.caller().sees_registry
     registries = {n: status in STATUSES for n, status in health.registries.items() if sees(n)}
-    return Response(metrics.exposition(registries), content_type=metrics.CONTENT_TYPE)
+    return Response(metrics.exposition(registries, _waiting()), content_type=metrics.CONTENT_TYPE)
+
+
+def _waiting() -> float:
+    """Seconds that the oldest job has waited: much means that no worker takes jobs."""
+    oldest = context.services().jobs.oldest_queued()
+    return (context.services().clock.now() - oldest).total_seconds() if oldest else 0.0
 
 
 @blueprint.read(

@@ -39,13 +39,19 @@ def observe(method: str, route: str, status: int, seconds: float) -> None:
     _duration.labels(known, route).observe(seconds)
 
 
-class _Up:
-    """Whether each registry is up, as a gauge."""
+class _Now:
+    """Whether each registry is up, and how long jobs wait, as gauges."""
 
-    def __init__(self, registries: Mapping[str, bool]) -> None:
+    def __init__(self, registries: Mapping[str, bool], waiting: float) -> None:
         self._registries = registries
+        self._waiting = waiting
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "registry_admin_oldest_queued_job_seconds",
+            "How long the job has waited that has waited longest; 0 while none waits.",
+            self._waiting,
+        )
         family = GaugeMetricFamily(
             "registry_admin_registry_up", "1 while the registry answers.", labels=["registry"]
         )
@@ -54,12 +60,15 @@ class _Up:
         yield family
 
 
-def exposition(registries: Mapping[str, bool]) -> bytes:
-    """Write everything in Prometheus' text format; ``registries`` tells which are up."""
+def exposition(registries: Mapping[str, bool], waiting: float) -> bytes:
+    """Write everything in Prometheus' text format.
+
+    ``registries`` tells which are up, ``waiting`` for how many seconds the oldest job has waited.
+    """
     scraped = CollectorRegistry()
     if MULTIPROCESS in os.environ:
         MultiProcessCollector(scraped)  # type: ignore[no-untyped-call]
     else:
         scraped.register(_own)
-    scraped.register(_Up(registries))
+    scraped.register(_Now(registries, waiting))
     return generate_latest(scraped)

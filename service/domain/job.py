@@ -136,6 +136,9 @@ class Jobs(Protocol):
     def active(self, kind: str, registry: str) -> Job | None:
         """The queued or running job of that kind for a registry, if any."""
 
+    def oldest_queued(self) -> datetime | None:
+        """When the job was accepted that has waited longest: long ago means nobody takes jobs."""
+
 
 class JobContext(Protocol):
     """What a running job is given. All of it is kept, so that a re-run goes on from there."""

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
@@ -82,6 +83,10 @@ class DurableJobs:
     def active(self, kind: str, registry: str) -> Job | None:
         """See the port."""
         return self._records.active(kind, registry)
+
+    def oldest_queued(self) -> datetime | None:
+        """See the port."""
+        return self._records.oldest_queued()
 
     def cancel(self, change: Change, job_id: str) -> Job:
         """See the port."""

@@ -9,14 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, event, func, select
 
 from service.adapters.store.database import AUTOCOMMIT, answering, dedicated
 from service.domain.errors import RepositoryBusy
 
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.25
+SERVER_KEEPALIVES = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+)
 
 _TRY = select(func.pg_try_advisory_lock(bindparam("key")))
 
@@ -46,7 +50,9 @@ class PostgresLocks:
 
     def __init__(self, url: str) -> None:
         """Lock in the database at ``url``; every service that uses it takes part."""
-        self._engine = dedicated(url).execution_options(**AUTOCOMMIT)
+        engine = dedicated(url)
+        event.listen(engine, "connect", _notice_silence)
+        self._engine = engine.execution_options(**AUTOCOMMIT)
 
     @contextmanager
     def hold(self, name: str, wait_seconds: float) -> Iterator[None]:
@@ -57,6 +63,13 @@ class PostgresLocks:
                 connection = stack.enter_context(self._engine.connect())
                 _wait(lambda: _advisory_lock(connection, key), name, wait_seconds)
             yield
+
+
+def _notice_silence(connection: Any, _record: object) -> None:  # noqa: ANN401 - of the driver
+    # Else the server would keep the lock of a host that vanished for two hours.
+    connection.autocommit = True
+    connection.execute(SERVER_KEEPALIVES)
+    connection.autocommit = False
 
 
 def _flock(descriptor: int) -> bool:

@@ -9,14 +9,17 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from service.adapters.store import SqlStore
+from service.adapters.store.locks import PostgresLocks
 from service.domain.errors import RepositoryBusy
 from tests.contract.store.conftest import Place, WholeStore
+from tests.e2e.bed.postgres import Postgres
 
 NAME = "repository/default/team/app"
 HOLDER = f"""
 import sys, time
 from pathlib import Path
 from service.adapters.store import SqlStore
+from service.adapters.store.locks import PostgresLocks
 from tests.fakes_store import WallClock
 store = SqlStore(sys.argv[1], Path(sys.argv[2]), WallClock())
 with store.locks.hold("{NAME}", 30):
@@ -115,3 +118,13 @@ def test_another_process_s_lock_is_waited_for(place: Place, sql_store: SqlStore)
         with sql_store.locks.hold(NAME, 60):
             pass
         assert process.wait() == 0
+
+
+def test_the_server_notices_soon_when_a_holder_s_host_vanishes(postgres: Postgres) -> None:
+    url = postgres.create()
+    locks = PostgresLocks(url)
+    with locks._engine.connect() as connection:  # noqa: SLF001 - it shows nowhere else
+        for name, value in (("idle", "10"), ("interval", "5"), ("count", "4")):
+            shown = connection.exec_driver_sql(f"SHOW tcp_keepalives_{name}").scalar()
+            assert shown == value
+    postgres.drop(url)

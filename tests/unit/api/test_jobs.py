@@ -423,3 +423,14 @@ def test_a_key_that_is_none(starting: JobBed, key: str) -> None:
     answer = starting.ask("/v1/start", "POST", headers={"Idempotency-Key": key})
     assert answer.problem == (400, "malformed-header")
     assert starting.jobs.queue.waiting == {}
+
+
+def test_how_long_jobs_wait_is_measured(bed: JobBed) -> None:
+    name = "registry_admin_oldest_queued_job_seconds"
+    assert f"\n{name} 0.0\n" in bed.ask("/metrics").text
+    bed.submit()
+    bed.clock.advance(seconds=90)
+    bed.submit()
+    assert f"\n{name} 90.0\n" in bed.ask("/metrics").text
+    bed.jobs.run_all()
+    assert f"\n{name} 0.0\n" in bed.ask("/metrics").text
