@@ -158,6 +158,34 @@ class RegistrySuite:
             arranged.registry.resolve(APP, V1)
         assert V1 in arranged.registry.tags(APP)
 
+    def test_many_tags_resolve_as_each_does(self, arrange: Arrange) -> None:
+        arranged = arrange()
+        fill(arranged)
+        arranged.push(APP, TWO, "2", "gone")
+        arranged.dangle(APP, "gone")
+        registry, asked = arranged.registry, [V1, LATEST, Tag("2"), Tag("gone"), Tag("unknown")]
+        for _ in range(2):
+            each = {**resolved(registry), "unknown": None}
+            assert each == {"1": ONE.digest, "latest": ONE.digest, "2": None, "gone": None} | {
+                "unknown": None
+            }
+            assert registry.resolve_many(APP, asked) == each
+        assert registry.resolve_many(APP, []) == {}
+
+    def test_what_was_prefetched_outlives_its_manifest(
+        self, arrange: Arrange, change: Change
+    ) -> None:
+        arranged = arrange()
+        fill(arranged)
+        config = parse_manifest(ONE.raw).config
+        assert config is not None
+        elsewhere = Descriptor(Digest.of(b"x"), config.media_type, 1)
+        found = arranged.registry.prefetch(APP, [ONE.digest, NOWHERE], [config, elsewhere])
+        assert found == {NOWHERE, elsewhere.digest}
+        arranged.registry.writer(change).delete_manifest(APP, ONE.digest)
+        assert arranged.registry.content(APP, ONE.digest) == ONE.raw
+        assert arranged.registry.config(APP, config) == ONE.blobs[0]
+
     def test_manifests_come_as_the_exact_bytes(self, arrange: Arrange) -> None:
         arranged = arrange()
         fill(arranged)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.cache import ContentCache
+from service.adapters.cache.content import BATCH, LARGE
 from service.adapters.cache.memory import RecentBytes
 from service.adapters.cache.shelf import LOCK_SECONDS, PAUSE_SECONDS, TOUCH_SECONDS, Shelf
 from service.domain.reference import Digest
@@ -146,6 +147,46 @@ def test_only_sha256_is_kept(cache: OpenCache) -> None:
     one.put(digest, BODY)
     assert one.get(digest) is None
     assert not one.has(digest)
+
+
+def test_many_are_kept_as_if_one_by_one(cache: OpenCache) -> None:
+    bodies = [f"body {number}".encode() for number in range(2 * BATCH + 1)] + [bytes(LARGE)]
+    one = cache()
+    with one.filling() as put:
+        for body in bodies:
+            put(Digest.of(body), body)
+            assert one.get(Digest.of(body)) == body
+        put(Digest.listed("sha512:" + "a" * 128), BODY)
+    other = cache()
+    assert [other.get(Digest.of(body)) for body in bodies] == bodies
+
+
+def test_what_is_held_back_is_bounded_and_written_whatever_happens(cache: OpenCache) -> None:
+    bodies = [f"body {number}".encode() for number in range(BATCH + 1)]
+    one, other = cache(), cache()
+
+    def break_off() -> None:
+        with one.filling() as put:
+            for body in bodies:
+                put(Digest.of(body), body)
+            assert other.has(Digest.of(bodies[0]))
+            assert not other.has(Digest.of(bodies[-1]))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
+    assert other.has(Digest.of(bodies[-1]))
+
+
+def test_of_many_those_find_room_that_there_is_room_for(cache: OpenCache) -> None:
+    one = cache(limit=MEBIBYTE)
+    bodies = [os.urandom(30_000) for _ in range(BATCH - 1)]
+    with one.filling() as put:
+        for body in bodies:
+            put(Digest.of(body), body)
+    kept = [cache(limit=MEBIBYTE).has(Digest.of(body)) for body in bodies]
+    assert kept[-1]
+    assert 10 < sum(kept) < 40
 
 
 def test_the_least_recently_used_goes_first(directory: Path) -> None:
