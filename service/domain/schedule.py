@@ -25,7 +25,7 @@ class Timetable:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A timetable as stored; ``next_run_at`` is None while it is not enabled, ``last_run`` a job's id."""
+    """A timetable as stored; ``last_run`` is a job's id, ``next_run_at`` None while not enabled."""
 
     registry: str
     timetable: Timetable
