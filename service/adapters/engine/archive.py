@@ -61,9 +61,7 @@ def _head(transport: Transport, container_id: str, path: str) -> dict[str, Any] 
     response = transport.open(call, accept=NOT_FOUND)
     transport.read(response, 0, READ_SECONDS)  # its connection is good for the next
     if response.status_code == NOT_FOUND:
-        transport.ask(
-            Call("GET", container_path(container_id, "/json"))
-        )  # no container is 404, too
+        transport.inspect(container_id)  # no container is 404, too
         return None
     found: dict[str, Any] = json.loads(base64.b64decode(response.headers[STAT_HEADER]))
     return found

@@ -134,7 +134,7 @@ class DockerController:
     def _patience(self, container_id: str, timeout_seconds: int | None) -> float:
         """Seconds that a stop may take: the container's own, or ours, and the engine's work."""
         if timeout_seconds is None:
-            own = self._inspect(container_id)["Config"].get("StopTimeout")
+            own = self._transport.inspect(container_id)["Config"].get("StopTimeout")
             timeout_seconds = STOP_SECONDS if own is None else int(own)
         longest = timeout_seconds if 0 <= timeout_seconds < STOP_LIMIT else STOP_LIMIT
         return longest + CHANGE_SECONDS
@@ -157,15 +157,11 @@ class DockerController:
         body = {"Container": container_id, "EndpointConfig": network.endpoint}
         self._do("POST", f"/networks/{quote(network.network, safe='')}/connect", body=body)
 
-    def _inspect(self, container_id: str) -> Inspected:
-        found: Inspected = self._transport.ask(Call("GET", container_path(container_id, "/json")))
-        return found
-
     def _await_removal(self, container_id: str, error: EngineRefused) -> None:
         deadline = time.monotonic() + REMOVAL_SECONDS
         while time.monotonic() < deadline:
             try:
-                self._inspect(container_id)
+                self._transport.inspect(container_id)
             except ContainerUnknown:
                 return
             time.sleep(LOOK_SECONDS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.adapters.engine import archive
 from service.adapters.engine.controller import DockerController
-from service.adapters.engine.transport import Call, Transport, container_path, image_path
+from service.adapters.engine.transport import Call, Transport, image_path
 from service.adapters.engine.versions import RegistryVersions
 from service.domain.audit import Change
 from service.domain.engine import Inspected
@@ -42,8 +42,7 @@ class DockerEngine:
 
     def container(self, reference: str) -> Inspected:
         """See the port."""
-        found: Inspected = self._transport.ask(Call("GET", container_path(reference, "/json")))
-        return found
+        return self._transport.inspect(reference)
 
     def containers(self, label: str | None = None) -> Sequence[Inspected]:
         """See the port."""

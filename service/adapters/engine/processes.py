@@ -67,11 +67,12 @@ class Processes:
     ) -> int | None:
         """Follow a container that was started, as ``EngineController.wait`` promises."""
         patience = Patience(stop, timeout_seconds)
-        log = _Log(output, terminal=bool(self._inspect(container_id)["Config"].get("Tty")))
+        config = self._transport.inspect(container_id)["Config"]
+        log = _Log(output, terminal=bool(config.get("Tty")))
         ended = _Seldom(lambda: self._container_code(container_id) is not None)
         self._read(container_id, log, Patience(lambda: stop() or ended(), timeout_seconds), 1)
         code = _until(lambda: self._container_code(container_id), patience)
-        # An engine may end what it follows before the last lines, or never: moby issue 43860.
+        # Engine 20.10 may end what it follows before the last lines, others never do.
         whole = code is not None and self._read(container_id, log, patience, 0)
         return code if whole else None
 
@@ -82,10 +83,6 @@ class Processes:
         call = Call("GET", path, query, seconds=patience.seconds + SLACK_SECONDS)
         with Stream(self._transport, call) as stream:
             return follow(stream, log.feeder(), patience)
-
-    def _inspect(self, container_id: str) -> Inspected:
-        found: Inspected = self._transport.ask(Call("GET", container_path(container_id, "/json")))
-        return found
 
     def _exec_code(self, path: str) -> int | None:
         try:
@@ -98,7 +95,7 @@ class Processes:
         return None if found["Running"] else found["ExitCode"]
 
     def _container_code(self, container_id: str) -> int | None:
-        state = self._inspect(container_id)["State"]
+        state = self._transport.inspect(container_id)["State"]
         return int(state["ExitCode"]) if state["Status"] in ENDED else None
 
 

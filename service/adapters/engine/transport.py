@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from service.adapters.engine.failures import refusal, unreachable
+from service.domain.engine import Inspected
 from service.domain.errors import ContainerUnknown, EngineRefused, ImageUnknown, shown
 from service.settings import EngineSettings
 
@@ -103,6 +104,11 @@ class Transport:
             return self._connection().api_version
         except Exception as error:  # as below
             raise self.lost(error) from error
+
+    def inspect(self, reference: str) -> Inspected:
+        """A container as the engine tells it; raise ContainerUnknown."""
+        found: Inspected = self.ask(Call("GET", container_path(reference, "/json")))
+        return found
 
     def ask(self, call: Call) -> Any:  # noqa: ANN401 - whatever JSON the engine answers
         """Give the answer's JSON, None when it is empty."""

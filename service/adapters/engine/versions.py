@@ -8,7 +8,7 @@ import time
 from typing import NamedTuple
 
 from service.adapters.engine.processes import Processes
-from service.adapters.engine.transport import Call, Transport, container_path
+from service.adapters.engine.transport import Transport
 
 RUN_SECONDS = 5.0
 OUTPUT_LIMIT = 64 * 1024
@@ -54,7 +54,7 @@ class RegistryVersions:
         return known.version
 
     def _look(self, container: str, known: _Known | None) -> _Known:
-        found = self._transport.ask(Call("GET", container_path(container, "/json")))
+        found = self._transport.inspect(container)
         running = (found["Id"], found["State"]["StartedAt"])
         if known and known.container == running and time.monotonic() < known.until:
             return known
