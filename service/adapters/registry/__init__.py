@@ -2,8 +2,8 @@
 
 From the bottom up: ``tls`` says whom to trust, ``pools`` keeps connections,
 ``transport`` sends one request, ``failures`` name what goes wrong, ``retry`` decides
-about another try, ``challenge``, ``credentials``, ``tokens`` and ``auth`` log in, and
-``conversation`` puts these together. On top of it ``listing``, ``manifests``, ``blobs``, ``probe``
+about another try, ``challenge``, ``credentials``, ``tokens`` and ``auth`` log in, ``turns`` bound
+what goes on at a time, ``volley`` sends many reads, and ``conversation`` puts these together. On top of it ``listing``, ``manifests``, ``blobs``, ``probe``
 and ``writer`` each do a part of the port, ``answers`` says what refusals mean, ``client`` is the
 port itself.
 """

@@ -66,11 +66,10 @@ class Conversation:
         """
         waiting = dict(enumerate(requests))
         for _ in range(VOLLEYS):
-            self._volley(waiting, take)
-            if not waiting:
+            index = self._volley(waiting, take)
+            if index is None:
                 return
-            # The first that is left logs in, or waits as long as it takes, for the others too.
-            index = next(iter(waiting))
+            # It logs in, or waits as long as it takes, for the others too.
             take(index, self.ask(waiting.pop(index)))
         self._one_by_one(waiting, take)
 
@@ -78,20 +77,26 @@ class Conversation:
         """Close idle connections."""
         self._transport.close()
 
-    def _volley(self, waiting: dict[int, Request], take: Callable[[int, Answer], None]) -> None:
-        """Hand answers over, and take their requests off ``waiting``, as long as all goes well."""
+    def _volley(
+        self, waiting: dict[int, Request], take: Callable[[int, Answer], None]
+    ) -> int | None:
+        """Hand answers over, and take their requests off ``waiting``, as long as all goes well.
+
+        Return which request stopped it, None when all are answered.
+        """
         volley = Volley(self._transport, self._auth.authorization, self._turns)
         with closing(volley.run(dict(waiting))) as answers:
             while waiting:
                 try:
                     index, answer = next(answers)
                 except UpstreamFailed as error:
-                    log.debug("asking one by one: %s", error)
-                    return
+                    log.debug("asking with patience: %s", error)
+                    return next(iter(waiting))
                 if answer.status == HTTPStatus.UNAUTHORIZED or most_tries(answer) > 1:
-                    return
+                    return index
                 del waiting[index]
                 take(index, answer)
+        return None
 
     def _one_by_one(self, waiting: dict[int, Request], take: Callable[[int, Answer], None]) -> None:
         mutex = threading.Lock()

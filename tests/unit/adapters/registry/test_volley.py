@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import pytest
@@ -66,41 +67,31 @@ def test_few_connections_serve_many_requests(server: StandIn, connect: Connect) 
     assert len({one.connection for one in server.seen}) <= MOST
 
 
-def slowed(server: StandIn) -> Callable[[Seen], Reply]:
-    """Hold each answer back until as many requests are under way as there will be."""
-    played, last = server.handler, threading.Event()
+def gathering(server: StandIn, parties: int) -> Callable[[Seen], Reply]:
+    """Answer so many at a time: who never has that many under way never gets an answer."""
+    played, gate = server.handler, threading.Barrier(parties)
 
     def play(seen: Seen) -> Reply:
-        last.wait(0.02)
+        gate.wait(10)
         return played(seen)
 
     return play
 
 
+@pytest.mark.parametrize(("concurrency", "least", "most"), [(5, 5, 5), (50, 12, MOST)])
 def test_several_are_under_way_at_a_time_but_no_more_than_allowed(
-    server: StandIn, connect: Connect
+    server: StandIn, connect: Connect, concurrency: int, least: int, most: int
 ) -> None:
-    server.handler = slowed(server)
-    assert connect(server, concurrency=5).resolve_many(APP, TAGS) == DIGESTS
-    assert 2 <= server.most_at_once <= 5
-    server.most_at_once = 0
-    assert connect(server, concurrency=50).resolve_many(APP, TAGS) == DIGESTS
-    assert 5 < server.most_at_once <= MOST
+    server.handler = gathering(server, least)
+    assert connect(server, concurrency=concurrency).resolve_many(APP, TAGS) == DIGESTS
+    assert server.most_at_once <= most
 
 
-def test_two_at_a_time_share_the_turns(server: StandIn, connect: Connect) -> None:
-    server.handler = slowed(server)
+def test_callers_share_the_turns(server: StandIn, connect: Connect) -> None:
     registry = connect(server, concurrency=3)
-    found: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(registry.resolve_many(APP, TAGS)))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [DIGESTS] * 4
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: registry.resolve_many(APP, TAGS), range(8)))
+    assert found == [DIGESTS] * 8
     assert server.most_at_once <= 3
 
 
@@ -217,10 +208,8 @@ def test_turns_are_given_back_whatever_happens(server: StandIn, connect: Connect
         with pytest.raises(UpstreamFailed):
             registry.resolve_many(APP, TAGS)
         server.rules.clear()
-    server.handler = slowed(server)
-    server.most_at_once = 0
+    server.handler = gathering(server, 2)
     assert registry.resolve_many(APP, TAGS) == DIGESTS
-    assert server.most_at_once == 2
 
 
 # Prefetching.
