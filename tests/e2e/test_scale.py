@@ -18,7 +18,7 @@ import pytest
 from demo import images
 from demo.images import DOCKER, OCI, Manifest, Pusher, cosign_tag, fallback_tag, sample, signature
 from tests.e2e.bed.api import at_once, delete, each_page, pages, repository_path, restore, tag_path
-from tests.e2e.bed.registry import MakeRegistry
+from tests.e2e.bed.registry import MakeRegistry, RunningRegistry
 from tests.e2e.bed.service import MakeService, Service
 from tests.e2e.bed.site import Site, open_site, tree
 from tests.e2e.bed.workspace import family
@@ -32,9 +32,9 @@ REFERRER = re.compile(r"sha256-([0-9a-f]{64})(\.(sig|att|sbom))?")
 
 @pytest.fixture
 def site(registry: MakeRegistry, service: MakeService) -> Iterator[Site]:
-    def serve(*given: Any, **options: Any) -> Service:  # noqa: ANN401
-        made: Service = service(*given, settings={"workers": 2}, **options)
-        return made
+    def serve(registry: RunningRegistry, **_: object) -> Service:
+        # Not through the proxy, which would take longer than the registry.
+        return service(registry, settings={"workers": 2})
 
     with open_site(registry, serve) as opened:
         opened.service.admin()
