@@ -1,11 +1,11 @@
 """Container registries over HTTP: the OCI Distribution Specification 1.1, and what is beside it.
 
-From the bottom up: ``tls`` says whom to trust, ``pools`` keeps connections,
-``transport`` sends one request, ``failures`` name what goes wrong, ``retry`` decides
-about another try, ``challenge``, ``credentials``, ``tokens`` and ``auth`` log in, ``turns`` bound
-what goes on at a time, ``volley`` sends many reads, and ``conversation`` puts these together. On top of it ``listing``, ``manifests``, ``blobs``, ``probe``
-and ``writer`` each do a part of the port, ``answers`` says what refusals mean, ``client`` is the
-port itself.
+From the bottom up: ``tls`` says whom to trust, ``pools`` keeps connections, ``transport`` sends one
+request, ``failures`` name what goes wrong, ``retry`` decides about another try, ``challenge``,
+``credentials``, ``tokens`` and ``auth`` log in, ``turns`` bound what goes on at a time, ``volley``
+sends many reads, and ``conversation`` puts these together. On top of it ``listing``, ``manifests``,
+``blobs``, ``probe`` and ``writer`` each do a part of the port, ``answers`` says what refusals mean,
+``client`` is the port itself.
 """
 
 from __future__ import annotations
