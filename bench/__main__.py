@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from bench.content import Catalog
 def main() -> None:
     """Run the comparison and print its table."""
     asked = arguments()
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {sys.version[:6]}")
+    print(machine())
     catalog = Catalog(asked.repositories, asked.tags)
     with tempfile.TemporaryDirectory(prefix="registry-admin-bench-") as name:
         folder = Path(name)
@@ -30,6 +29,13 @@ def main() -> None:
                 comparison.round(number)
             comparison.large(asked.many)
     print(comparison.table())
+
+
+def machine() -> str:
+    """Describe what the figures are for, and how busy it is with other things."""
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    version = platform.python_version()
+    return f"{platform.machine()}, {cores} cores, Python {version}; load before: {load:.1f}"
 
 
 def arguments() -> argparse.Namespace:
