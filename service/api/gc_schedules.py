@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 from flask import Response
@@ -13,7 +14,7 @@ from service.api.base import Answer, Blueprint, Schema
 from service.api.fields import Switch, Text, about, moment, text, truth
 from service.api.job_answers import JobSchema, dump_job
 from service.api.openapi import Operation
-from service.domain import errors
+from service.domain import errors, schedule
 from service.domain.audit import Change
 from service.domain.ports import Registry
 from service.domain.schedule import Schedule, Timetable
@@ -28,15 +29,30 @@ ZONE = "Europe/Berlin"
 blueprint = Blueprint("gc-schedules", "Collecting garbage at set times.")
 
 
+def time_zones() -> list[str]:
+    """Return the names of the IANA database, of the release that is locked with the service."""
+    return files("tzdata").joinpath("zones").read_text(encoding="ascii").split()
+
+
 class TimetableOptions(Schema):
     """When to collect, and how."""
 
     cron = Text(
+        schedule.CRON,
+        "five fields as of cron: minute, hour, day of month, month, day of week",
         required=True,
-        metadata=about("Minute, hour, day of month, month and day of week.", example=CRON),
+        metadata=about(
+            "Minute, hour, day of month, month and day of week.",
+            example=CRON,
+            maxLength=schedule.CRON_LIMIT,
+        ),
     )
-    time_zone = Text(
-        load_default="UTC", metadata=about("The zone these are meant in.", example=ZONE)
+    time_zone = ma_fields.String(
+        load_default="UTC",
+        validate=OneOf(
+            time_zones(), error="Must be a time zone's IANA name, such as Europe/Berlin or UTC."
+        ),
+        metadata=about("The zone these are meant in.", example=ZONE),
     )
     mode = ma_fields.String(
         load_default=MODES[0],

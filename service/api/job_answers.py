@@ -29,10 +29,14 @@ Answered = tuple[dict[str, Any], int, dict[str, str]]
 
 STARTS: Mapping[str, Any] = {
     "status": 202,
-    "says": "The job, accepted.",
+    "says": (
+        "The job, accepted. With a header `Idempotency-Key`, of at most 255 visible ASCII "
+        "characters, the same request sent again is answered by the same job."
+    ),
     "also": {200: "The job, ended while the answer was held: see `Prefer`."},
     "headers": ("Location", "Preference-Applied"),
-    "parameters": ("Prefer", "Idempotency-Key"),
+    # The key is told in words: no schema can say that it must be new with each other request.
+    "parameters": ("Prefer",),
 }
 """What the document says of each operation that starts a job."""
 

@@ -167,12 +167,6 @@ _PARAMETERS: Mapping[str, Document] = {
         "description": "`wait=N` holds the answer for at most N seconds (60) until the job ends.",
         "schema": {"type": "string"},
     },
-    "Idempotency-Key": {
-        "in": "header",
-        "name": "Idempotency-Key",
-        "description": "The same key with the same request gives the job that is there already.",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    },
     "Last-Event-ID": {
         "in": "header",
         "name": "Last-Event-ID",

@@ -9,6 +9,36 @@ from typing import Literal, Protocol
 
 from service.domain.audit import Change
 
+_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"
+_WEEKDAYS = "SUN MON TUE WED THU FRI SAT"
+
+
+def _in_any_case(words: str) -> str:
+    return "|".join("".join(f"[{x}{x.lower()}]" for x in word) for word in words.split())
+
+
+def _field(value: str, step: str, other: str = "") -> str:
+    item = rf"(?:\*(?:/(?:{step}))?|(?:{value})(?:-(?:{value})(?:/(?:{step}))?)?{other})"
+    return rf"{item}(?:,{item})*"
+
+
+CRON = " ".join(
+    (
+        _field("[0-5]?[0-9]", "[1-9]|[1-5][0-9]"),
+        _field("[01]?[0-9]|2[0-3]", "[1-9]|1[0-9]|2[0-3]"),
+        _field("0?[1-9]|[12][0-9]|3[01]", "[1-9]|[12][0-9]|30", "|[Ll]"),
+        _field("0?[1-9]|1[0-2]|" + _in_any_case(_MONTHS), "[1-9]|1[01]"),
+        _field("[0-7]|" + _in_any_case(_WEEKDAYS), "[1-6]"),
+    )
+)
+"""The grammar of a timetable, for a full match: minute, hour, day of month, month, day of week.
+
+``L`` is the last day of the month.
+"""
+
+CRON_LIMIT = 200
+"""Most characters of it."""
+
 ScheduledMode = Literal["read-only", "stopped"]
 
 

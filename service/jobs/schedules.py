@@ -18,7 +18,7 @@ from service.domain.audit import Attempt, AuditTrail, Change
 from service.domain.errors import JobAlreadyActive, ValidationFailed
 from service.domain.job import JobRequest, Jobs
 from service.domain.ports import Clock, Registries
-from service.domain.schedule import Schedule, ScheduleRecords, Timetable
+from service.domain.schedule import CRON, CRON_LIMIT, Schedule, ScheduleRecords, Timetable
 from service.jobs.collecting import GC, exclusive
 from service.jobs.locks import held
 from service.jobs.running import Ground
@@ -28,9 +28,6 @@ LOCK = "schedules"
 LATE = timedelta(minutes=10)
 """A run that could not begin for so long is left out: the next one will do."""
 
-FIELDS = 5
-LENGTH_LIMIT = 200
-WORDS = re.compile("JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|SUN|MON|TUE|WED|THU|FRI|SAT|L")
 RULE = "Must be five fields as of cron: minute, hour, day of month, month, day of week."
 
 Make = Callable[[Schedule], JobRequest]
@@ -58,9 +55,7 @@ def next_run(timetable: Timetable, after: datetime) -> datetime:
 def _times(cron: str, after: datetime) -> Any:  # noqa: ANN401 - croniter has no types
     from croniter import croniter  # type: ignore[import-untyped] # noqa: PLC0415 - seldom needed
 
-    words = re.findall("[A-Z]+", cron.upper())
-    known = all(map(WORDS.fullmatch, words))
-    if len(cron) > LENGTH_LIMIT or len(cron.split()) != FIELDS or not known:
+    if len(cron) > CRON_LIMIT or not re.fullmatch(CRON, cron):
         raise _invalid("/cron", RULE)
     try:
         return croniter(cron, after)

@@ -122,6 +122,8 @@ def test_the_service_does_what_the_document_says(running: Service, tmp_path: Pat
 @pytest.mark.timeout(700)
 def test_what_is_there_is_read_as_the_document_says(running: Service, tmp_path: Path) -> None:
     with_parts = running.ask(f"{REPOSITORY}/-/tags/multi").json()
+    timetable = {"cron": "0 3 1 1 *", "enabled": False}
+    assert running.ask("/v1/registries/default/gc-schedule", "PUT", body=timetable).status == 200
     token = running.ask("/v1/tokens", "POST", body={"name": "seen", "scopes": ["job:read"]})
     deletion = running.ask(f"{REPOSITORY}/-/tags/doomed", "DELETE").json()
     pinned = {

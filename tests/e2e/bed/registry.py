@@ -107,6 +107,9 @@ class RunningRegistry:
         """Remove the container, its volumes and its folder."""
         with contextlib.suppress(NotFound):
             self.container.remove(force=True, v=True)
+        # A service that was stopped in the middle of a collection leaves what stands in for it.
+        for left in self.engine.client.containers.list(all=True, filters={"volume": self.volume}):
+            left.remove(force=True)
         self.engine.client.volumes.get(str(self.volume)).remove(force=True)
         shutil.rmtree(self.folder)
 
