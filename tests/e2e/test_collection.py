@@ -282,11 +282,14 @@ def test_nothing_is_lost_in_many_collections_of_much(site: Site) -> None:
 @pytest.mark.timeout(300)
 def test_the_naive_way_loses_what_was_acknowledged(site: Site) -> None:
     clients = [Client(site.registry, f"c{number}", 20) for number in range(2)]
+    ended: list[int] = []
     with churning(clients):
         for _ in range(5):
             pushed = sum(client.pushed for client in clients)
             wait_until(lambda: sum(c.pushed for c in clients) > pushed + 20, 60, "pushes")  # noqa: B023
-            assert site.registry.garbage_collect().exit_code == 0
+            # It also fails now and then, over what was deleted under its hands.
+            ended.append(site.registry.garbage_collect().exit_code)
+        assert 0 in ended
         pushed = sum(client.pushed for client in clients)
         wait_until(lambda: sum(client.pushed for client in clients) > pushed + 40, 60, "pushes")
     lost = [name for client in clients for name in damage(site.registry, client.acknowledged)]
