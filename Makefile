@@ -57,7 +57,7 @@ spec: setup
 	test ! -e openapi/openapi.json || $(BIN)/registry-admin openapi --check
 
 unit: setup
-	$(BIN)/pytest tests --ignore=tests/e2e
+	$(BIN)/pytest tests --ignore=tests/e2e -n 2
 
 test: test-packages setup check e2e ## everything: what `check` does, and the end-to-end tests
 

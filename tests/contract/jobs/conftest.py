@@ -176,6 +176,7 @@ def placed(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Place]:
 @contextmanager
 def working(place: Place, world: World, **changed: Any) -> Iterator[Worker]:  # noqa: ANN401
     """A worker of a changed plan, in a thread of this process: there can be one at a time."""
+    before = set(threading.enumerate())
     worker = Worker(place.plan(world, **changed))
     thread = threading.Thread(target=worker.run)
     thread.start()
@@ -184,6 +185,10 @@ def working(place: Place, world: World, **changed: Any) -> Iterator[Worker]:  # 
     finally:
         worker.stop()
         thread.join(PATIENCE)
+        # A worker's process ends here. In this one DBOS may outlast it, in the way of the next.
+        for left in set(threading.enumerate()) - before:
+            if left.name != "pulse":
+                left.join(PATIENCE)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

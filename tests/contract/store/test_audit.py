@@ -82,7 +82,7 @@ def test_what_was_never_begun_does_not_end(store: WholeStore) -> None:
         (AuditQuery(actor="ann\x00"), set()),
         (ALL, {"full", "open", "other"}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, AuditQuery) else "-".join(sorted(value)),
 )
 def test_filters_all_apply(store: WholeStore, query: AuditQuery, expected: set[str]) -> None:
     ids = {
