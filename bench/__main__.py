@@ -9,14 +9,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import compare, fill, parts
+from bench import availability, compare, fill, jobs, parts
 from bench.content import Catalog
+from bench.report import Table
+from bench.site import site
 
 
 def main() -> None:
-    """Run the comparison and print its table."""
+    """Measure what was asked for and print its table."""
     asked = arguments()
     print(machine())
+    table = inventory(asked) if asked.only != "operation" else Table()
+    if asked.only != "inventory":
+        operation(asked.rounds, asked.idle, table)
+    print(table)
+
+
+def operation(rounds: int, idle_seconds: float, table: Table) -> None:
+    """Measure jobs and collections, on a real engine."""
+    with site() as (registry, service):
+        jobs.measure(service, rounds, idle_seconds, table)
+        availability.measure(registry, service, rounds, table)
+
+
+def inventory(asked: argparse.Namespace) -> Table:
+    """Run the comparison of reading and return its table."""
     catalog = Catalog(asked.repositories, asked.tags)
     with tempfile.TemporaryDirectory(prefix="registry-admin-bench-") as name:
         folder = Path(name)
@@ -28,7 +45,7 @@ def main() -> None:
                 print(f"round {number + 1} of {asked.rounds}", flush=True)
                 comparison.round(number)
             comparison.large(asked.many)
-    print(comparison.table())
+    return comparison.table()
 
 
 def machine() -> str:
@@ -41,6 +58,7 @@ def machine() -> str:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=("inventory", "operation"), help="one half of it")
     parser.add_argument("--registry", help="URL of an empty registry to use instead of an own one")
     for name, default, what in (
         ("rounds", 5, "measurements of each kind"),
@@ -48,6 +66,7 @@ def arguments() -> argparse.Namespace:
         ("tags", 20, "tags of each of them"),
         ("sample", 10, "repositories that skopeo lists a round"),
         ("many", 10_000, "tags of the one large repository"),
+        ("idle", 30, "seconds for which nothing is asked of the service"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
     return parser.parse_args()
