@@ -78,9 +78,10 @@ class FakeJobRecords:
     def add(self, change: Change, new: NewJob, enqueue: Enqueue) -> Job:
         change.require_open()
         with self._lock:
-            known = self._known(new)
+            known = self.known(new)
             if known:
                 return known
+            self._require_single(new)
             request = new.request
             job = Job(
                 id=new.id,
@@ -222,16 +223,18 @@ class FakeJobRecords:
         queued = [row.job.created_at for row in self._rows.values() if row.job.state == "queued"]
         return min(queued, default=None)
 
-    def _known(self, new: NewJob) -> Job | None:
+    def known(self, new: NewJob) -> Job | None:
         for row in self._rows.values():
             if new.key and row.new.key == new.key:
                 if row.new.fingerprint != new.fingerprint:
                     raise IdempotencyKeyReused("The key was used before.", {"job": row.job.id})
                 return row.job
+        return None
+
+    def _require_single(self, new: NewJob) -> None:
         for row in self._rows.values():
             if new.single and row.new.single == new.single and not row.job.ended:
                 raise JobAlreadyActive("Another one is active.", {"job": row.job.id})
-        return None
 
     def _row(self, job_id: str) -> Row:
         if job_id not in self._rows:

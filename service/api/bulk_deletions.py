@@ -107,10 +107,14 @@ def start_bulk_deletion(
     items: list[Mapping[str, str]] = options["items"]
     for repository in {item["repository"] for item in items}:
         auth.caller().require_within_limits(BULK_DELETION.scope, registry.name, repository)
-    exclusion.require_no_collection(registry)
     change.details["items"] = len(items)
     params = {key: options[key] for key in ("items", "cascade", "dry_run")}
-    name = registry.name
-    return answer_job(
-        start_job(change, BULK_DELETION.name, params, registry=name, exclusive=exclusive(name))
+    job = start_job(
+        change,
+        BULK_DELETION.name,
+        params,
+        lambda: exclusion.require_no_collection(registry),
+        registry=registry.name,
+        exclusive=exclusive(registry.name),
     )
+    return answer_job(job)

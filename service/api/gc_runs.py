@@ -111,13 +111,15 @@ def start_gc_run(change: Change, options: Options, registry: Registry) -> Answer
     exclusion.require_whole(registry, GC.scope)
     change.details["mode"] = options["mode"]
     name = registry.name
-    if exclusion.active_collection(registry) is None:
-        _require_collectable(registry, options)
     params = {key: options[key] for key in ("mode", "dry_run", "delete_untagged")}
-    container = context.services().registries.container(name)
+    about_it = {
+        "registry": name,
+        "container": context.services().registries.container(name),
+        "exclusive": exclusive(name),
+    }
     try:
         job = start_job(
-            change, GC.name, params, registry=name, container=container, exclusive=exclusive(name)
+            change, GC.name, params, lambda: _require_collectable(registry, options), **about_it
         )
     except errors.JobAlreadyActive as error:
         raise exclusion.already_active(name, error.members["job"]) from error
@@ -125,6 +127,8 @@ def start_gc_run(change: Change, options: Options, registry: Registry) -> Answer
 
 
 def _require_collectable(registry: Registry, options: Options) -> None:
+    if exclusion.active_collection(registry) is not None:
+        return  # of which the caller is told, rather than of what that one does to the container
     services = context.services()
     container = services.registries.container(registry.name)
     if container is None:

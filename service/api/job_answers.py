@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import request
@@ -87,10 +87,18 @@ class JobSchema(Answer):
     )
 
 
-def start_job(change: Change, kind: str, params: Mapping[str, Any], **about_it: str | None) -> Job:
+def start_job(
+    change: Change,
+    kind: str,
+    params: Mapping[str, Any],
+    require: Callable[[], object] = lambda: None,
+    **about_it: str | None,
+) -> Job:
     """Accept a job for the caller: ``registry``, ``container`` and ``exclusive`` say what about.
 
-    Raise what the port ``Jobs`` does, or MalformedHeader.
+    ``require`` raises what is in its way, and is not asked for a request that was accepted before:
+    that gives its job, however things are now. Raise what the port ``Jobs`` does, or
+    MalformedHeader.
     """
     asked = JobRequest(
         kind=kind,
@@ -102,7 +110,13 @@ def start_job(change: Change, kind: str, params: Mapping[str, Any], **about_it: 
         container=about_it.get("container"),
         exclusive=about_it.get("exclusive"),
     )
-    return context.services().jobs.submit(change, asked)
+    jobs = context.services().jobs
+    known = jobs.known(asked)
+    if known is not None:
+        change.details["job"] = known.id
+        return known
+    require()
+    return jobs.submit(change, asked)
 
 
 def answer_job(job: Job) -> Answered:

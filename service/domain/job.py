@@ -118,6 +118,13 @@ class Jobs(Protocol):
         The same idempotency key with the same request gives the job that is there already.
         """
 
+    def known(self, request: JobRequest) -> Job | None:
+        """The job that the same request with the same idempotency key was answered by, if any.
+
+        Whatever has changed since: it is asked for before anything else about the request. Raise
+        IdempotencyKeyReused.
+        """
+
     def kind(self, name: str) -> JobKind:
         """What jobs of a kind have in common; raise ValueError for one that nobody would run."""
 

@@ -94,6 +94,9 @@ Cancellation = Literal["cancelled", "requested", "refused"]
 class JobRecords(Protocol):
     """Jobs in the store. Every method may raise StoreUnavailable."""
 
+    def known(self, new: NewJob) -> Job | None:
+        """The job that is there already for its key, if any; raise IdempotencyKeyReused."""
+
     def add(self, change: Change, new: NewJob, enqueue: Enqueue) -> Job:
         """Store a job and put it into the queue, both or neither.
 

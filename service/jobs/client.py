@@ -64,6 +64,10 @@ class DurableJobs:
         change.details["job"] = job.id
         return job
 
+    def known(self, request: JobRequest) -> Job | None:
+        """See the port."""
+        return self._records.known(self._new(self._kind(request.kind), request))
+
     def kind(self, name: str) -> JobKind:
         """See the port; raise ValueError for one that is not known."""
         return self._kind(name)
@@ -139,7 +143,9 @@ def _bounded(params: str) -> str:
 
 
 def _fingerprint(request: JobRequest) -> str:
-    said = [request.kind, request.registry, request.container, request.exclusive, request.params]
+    # A registry's container is what the settings say now, not what the caller said.
+    container = None if request.registry else request.container
+    said = [request.kind, request.registry, container, request.exclusive, request.params]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

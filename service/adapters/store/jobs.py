@@ -86,11 +86,24 @@ class SqlJobRecords:
         self._database = database
         self._clock = clock
 
+    def known(self, new: NewJob) -> Job | None:
+        """See the port."""
+        rows = self._database.rows(_BY_KEY, key=new.key) if new.key else ()
+        if not rows:
+            return None
+        if rows[0].fingerprint != new.fingerprint:
+            raise IdempotencyKeyReused(
+                "This Idempotency-Key was sent before with another request. Nothing was changed. "
+                "Send another key, or the same request.",
+                {"job": rows[0].id},
+            )
+        return _job(rows[0])
+
     def add(self, change: Change, new: NewJob, enqueue: Enqueue) -> Job:
         """See the port."""
         change.require_open()
         for _ in range(TRIES):
-            known = self._same_request(new)
+            known = self.known(new)
             if known is not None:
                 return known
             try:
@@ -253,18 +266,6 @@ class SqlJobRecords:
         if not rows:
             raise JobUnknown(f"There is no job with the id '{job_id}'.")
         return rows[0]
-
-    def _same_request(self, new: NewJob) -> Job | None:
-        rows = self._database.rows(_BY_KEY, key=new.key) if new.key else ()
-        if not rows:
-            return None
-        if rows[0].fingerprint != new.fingerprint:
-            raise IdempotencyKeyReused(
-                "This Idempotency-Key was sent before with another request. Nothing was changed. "
-                "Send another key, or the same request.",
-                {"job": rows[0].id},
-            )
-        return _job(rows[0])
 
     def _insert(self, change: Change, new: NewJob, enqueue: Enqueue) -> Job:
         insert = table.insert().values(_values(change, new)).returning(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,6 +120,22 @@ def test_the_same_key_with_another_request(bench: Bench, other: dict[str, object
     with pytest.raises(IdempotencyKeyReused) as caught:
         bench.submit(**{"idempotency_key": f"reused {other}", "a": 1, **other})  # type: ignore[arg-type]
     assert caught.value.members == {"job": first.id}
+
+
+def test_a_request_that_was_accepted_is_known(bench: Bench) -> None:
+    request = JobRequest("plain", {"a": 3}, "ann", "r", "c", idempotency_key="known")
+    assert bench.jobs.known(request) is None
+    with bench.change() as change:
+        job = bench.jobs.submit(change, request)
+    # The container of a registry is what its settings say, which may change.
+    for same in (request, replace(request, container="other", request_id="q2")):
+        found = bench.jobs.known(same)
+        assert found is not None
+        assert found.id == job.id
+    with pytest.raises(IdempotencyKeyReused):
+        bench.jobs.known(replace(request, params={"a": 4}))
+    assert bench.jobs.known(replace(request, idempotency_key=None)) is None
+    bench.ended(job)
 
 
 def test_many_with_one_key_at_once_are_one_job(bench: Bench) -> None:

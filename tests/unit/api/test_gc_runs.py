@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -133,10 +133,82 @@ def test_a_second_one_is_409_with_the_job(bed: GcBed) -> None:
     assert int(second.headers["Retry-After"]) > 0
 
 
-def test_the_same_key_gives_the_same_job(bed: GcBed) -> None:
-    key = {"Idempotency-Key": "once"}
-    ids = {bed.ask(RUNS, "POST", headers=key).json["id"] for _ in range(2)}
-    assert len(ids) == 1
+# The same request again.
+
+KEY = {"Idempotency-Key": "once"}
+ITEMS = {"items": [{"repository": "team/app", "tag": "1"}]}
+STARTS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    (RUNS, {}, {"mode": "stopped"}),
+    (f"{REGISTRY}/verifications", {}, {"deep": True}),
+    (DELETIONS, ITEMS, {**ITEMS, "cascade": False}),
+)
+
+
+def stop_container(bed: GcBed) -> None:
+    bed.place.original.status = "exited"
+
+
+def collect(bed: GcBed) -> None:
+    bed.start()
+
+
+def collect_to_the_end(bed: GcBed) -> None:
+    bed.start()
+    bed.jobs.run_all()
+
+
+def lose_container(bed: GcBed) -> None:
+    del bed.registries.containers["default"]
+
+
+def rename_container(bed: GcBed) -> None:
+    bed.registries.containers["default"] = "other"
+
+
+SINCE = (stop_container, collect, collect_to_the_end, lose_container, rename_container)
+
+
+@pytest.mark.parametrize("since", SINCE)
+@pytest.mark.parametrize(("path", "body", "other"), STARTS)
+def test_the_same_key_gives_the_same_job_whatever_has_changed(
+    bed: GcBed,
+    path: str,
+    body: dict[str, Any],
+    other: dict[str, Any],
+    since: Callable[[GcBed], None],
+) -> None:
+    first = bed.ask(path, "POST", body=body, headers=KEY).json["id"]
+    since(bed)
+    again = bed.ask(path, "POST", body=body, headers=KEY)
+    assert (again.status, again.json["id"]) == (202, first)
+    assert again.headers["Location"] == f"/v1/jobs/{first}"
+    assert bed.ask(path, "POST", body=other, headers=KEY).problem == (422, "idempotency-key-reused")
+    bed.jobs.run_all()
+    ended = bed.ask(path, "POST", body=body, headers={**KEY, **WAIT})
+    assert (ended.status, ended.json["id"]) == (200, first)
+
+
+def test_a_key_is_good_for_one_kind_of_job(bed: GcBed) -> None:
+    bed.ask(RUNS, "POST", headers=KEY)
+    answer = bed.ask(f"{REGISTRY}/verifications", "POST", headers=KEY)
+    assert answer.problem == (422, "idempotency-key-reused")
+
+
+def test_a_key_lets_nobody_in(bed: GcBed) -> None:
+    bed.ask(RUNS, "POST", headers=KEY)
+    weak = bed.token("registry:read", name="weak")
+    answer = bed.ask(RUNS, "POST", headers=KEY, token=weak)
+    assert answer.problem == (403, "insufficient-scope")
+
+
+def test_what_was_refused_is_looked_at_again(bed: GcBed) -> None:
+    stop_container(bed)
+    assert bed.ask(RUNS, "POST", headers=KEY).problem == (409, "registry-not-collectable")
+    bed.place.original.status = "running"
+    assert bed.ask(RUNS, "POST", headers=KEY).status == 202
+
+
+# What is told at once.
 
 
 def test_problems_come_at_once(bed: GcBed) -> None:
