@@ -34,7 +34,10 @@ STOP_SECONDS = 15.0
 """How long children may take to end what they are at."""
 
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 4.0
+"""What a worker left in the middle is put back by the next one: a registry may be down until then.
+"""
+
 STEADY_SECONDS = 60.0
 """A child that has lived this long begins with a clean slate when it dies."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +26,13 @@ from service.domain.engine import Engine, EngineController, RestartPolicy
 from service.domain.errors import (
     CatalogUnsupported,
     CollectionFailed,
+    EngineUnreachable,
     NotCollectable,
     RegistryAdminError,
     UpstreamFailed,
 )
 from service.domain.job import Cancelled, JobContext
-from service.domain.ports import Registry
+from service.domain.ports import Registry, Writability
 from service.domain.putting_back import COMPENSATION, compensation, put_back
 from service.domain.recreation import Aside, helper, stand_in
 from service.domain.reference import Digest
@@ -62,7 +64,10 @@ STEPS: Mapping[Mode, tuple[str, ...]] = {
     "stopped": ("hold-down", "stop-registry", "measure", "collect"),
     "live": ("measure", "collect"),
 }
-"""What a real run does, in order; ``put-back`` and ``prove`` follow in every mode."""
+"""What a real run does, in order."""
+
+AFTERWARDS = ("put-back", "prove")
+"""What follows in every mode, whatever became of the run before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,9 @@ class Collection:
                 self._step(name)
         except (Cancelled, RegistryAdminError) as error:
             self._put_back_after(error)
+            self._context.settled(COMPENSATION)
             raise self._told(error) from error
-        self._put_back()
+        self._put_back_after(None)
         return self._result(self._prove())
 
     # The steps, each under the name it has in STEPS.
@@ -156,9 +162,8 @@ class Collection:
 
     def _start_stand_in(self) -> None:
         self._parts.controller.start(self._stand_in or "")
-        self._await_answer()
+        answered = self._await_answer(self._stand_in or "")
         self._down.pulls.end()
-        answered = self._parts.registry.writability()
         if answered.delete_enabled is not None and not answered.read_only:
             raise CollectionFailed(
                 "The stand-in is not read-only: what is pushed during the collection could be lost."
@@ -254,16 +259,16 @@ class Collection:
         self._down.pulls.begin()
         self._down.pushes.begin()
         put_back(self._parts.engine, self._parts.controller, self._data)
-        self._context.settled(COMPENSATION)
 
-    def _put_back_after(self, error: Exception) -> None:
+    def _put_back_after(self, error: Exception | None) -> None:
         try:
             self._put_back()
         except RegistryAdminError as second:
+            before = f"{error} Besides, the" if error else "Garbage is collected, but the"
             raise CollectionFailed(
-                f"{error} The registry's container '{self._target.name}' could not be put back "
-                f"either: {second} This is tried again every few seconds until it is done."
-            ) from error
+                f"{before} registry's container '{self._target.name}' could not be put back: "
+                f"{second} This is tried again every few seconds until it is done."
+            ) from second
 
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, Cancelled):
@@ -273,36 +278,53 @@ class Collection:
             "Start another collection once the cause is gone."
         )
 
-    def _await_answer(self) -> None:
+    def _await_answer(self, container_id: str) -> Writability:
+        """Wait until the registry answers that was started in a container."""
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
             try:
-                self._parts.registry.writability()
+                return self._parts.registry.writability()
             except UpstreamFailed as error:
-                if time.monotonic() > deadline:
-                    raise CollectionFailed(
-                        f"The registry does not answer {ANSWER_SECONDS:.0f} s after its start: "
-                        f"{error}"
-                    ) from error
-                time.sleep(LOOK_SECONDS)
-            else:
-                return
+                self._require_hope(container_id, deadline, error)
+            time.sleep(LOOK_SECONDS)
+
+    def _require_hope(self, container_id: str, deadline: float, error: UpstreamFailed) -> None:
+        """Raise CollectionFailed where it makes no sense to wait any longer for an answer."""
+        if time.monotonic() > deadline:
+            raise CollectionFailed(
+                f"The registry does not answer {ANSWER_SECONDS:.0f} s after its start: {error}"
+            ) from error
+        with suppress(EngineUnreachable):  # it may be back in time
+            state = self._parts.engine.container(container_id)["State"]
+            if not state["Running"]:
+                raise CollectionFailed(
+                    f"The registry ended with exit code {state.get('ExitCode')} after its start, "
+                    f"or the engine with it. {error}"
+                )
 
     def _prove(self) -> Verification | None:
+        """Hold that all is well; before that, what puts it back is not forgotten."""
         self._context.step("prove")
-        self._await_answer()
+        answered = self._await_answer(self._target.container_id)
+        self._context.settled(COMPENSATION)
         self._down.pulls.end()
         self._down.pushes.end()
-        if self._parts.registry.writability().read_only and not self._was_read_only:
+        name = self._parts.registry.name
+        if answered.read_only and not self._was_read_only:
             raise CollectionFailed(
-                f"The collection is done, but the registry '{self._parts.registry.name}' answers "
-                "read-only although its own container was started again. Look at its storage."
+                f"The collection is done, but the registry '{name}' answers read-only although its "
+                "own container was started again. Look at its storage."
             )
         try:
             return verify(self._parts.registry, self._context.progress)
         except CatalogUnsupported as error:
             self._context.log("warning", f"What it holds is not looked at: {error}")
             return None
+        except UpstreamFailed as error:
+            raise CollectionFailed(
+                f"Garbage is collected, and the registry '{name}' runs again as before. But what "
+                f"it holds could not be looked at to the end: {error} Start a verification."
+            ) from error
 
     def _result(self, verification: Verification | None) -> dict[str, Any]:
         options, measured, collected = self._options, self._measured, self._collected

@@ -11,7 +11,7 @@ from service.domain.collection import INTERRUPTED, Collection, Options, Parts
 from service.domain.errors import CollectionFailed
 from service.domain.job import Job, JobContext, JobKind, Tell, Work
 from service.domain.ports import Registries
-from service.domain.putting_back import COMPENSATION, put_back
+from service.domain.putting_back import COMPENSATION, HURRY_SECONDS, put_back
 from service.domain.recovery import ACTOR
 from service.domain.untagged import require_untagged_safe
 
@@ -45,7 +45,7 @@ def collection(registries: Registries, trail: AuditTrail, parse: ParseConfigurat
     def compensate(job: Job, data: Mapping[str, Any], tell: Tell) -> None:
         engine = registries.engine(job.registry or "")
         with trail.attempt(_attempt("gc.put-back", ACTOR, job)) as change:
-            put_back(engine, engine.controller(change), data)
+            put_back(engine, engine.controller(change), data, HURRY_SECONDS)
         tell("info", "The registry's own container runs again, as before.")
 
     return Work(GC, run, {COMPENSATION: compensate})

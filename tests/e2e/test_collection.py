@@ -2,19 +2,19 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from demo.images import Manifest, digest_of, sample
 from demo.processes import wait_until
 from service.domain.collectable import MODES, Mode
-from service.domain.collection import STEPS
 from tests.e2e.bed.api import REGISTRY, at_once, get, manifest_path, problem, tag_path
 from tests.e2e.bed.collecting import (
-    RUNS,
+    LIVE,
+    RESTARTS,
     Client,
     Probe,
+    Site,
     await_step,
     blob_bytes,
     churning,
@@ -22,53 +22,18 @@ from tests.e2e.bed.collecting import (
     ended,
     inspected,
     is_writable,
-    leftovers,
     probing,
     start,
+    steps,
     succeeded,
 )
-from tests.e2e.bed.registry import MakeRegistry, RunningRegistry
-from tests.e2e.bed.service import MakeService, Service
+from tests.e2e.bed.registry import MakeRegistry
+from tests.e2e.bed.service import MakeService
 
 VERIFICATIONS = f"{REGISTRY}/verifications"
 DELETIONS = f"{REGISTRY}/deletions"
-BACK_SECONDS = 15
 SAFE: tuple[Mode, ...] = ("read-only", "stopped")
-LIVE = {"live": {"accept_risk": True}}
-RESTARTS = {"restart_policy": {"Name": "always"}}
-AFTER = ("put-back", "prove")
 FOUND = ("dangling_tags", "missing_blobs", "corrupt_blobs")
-
-
-class Site:
-    """A registry with an image that stays and garbage, and a service that may collect it."""
-
-    def __init__(self, registry: RunningRegistry, service: Service) -> None:
-        self.registry = registry
-        self.service = service
-        self.kept, self.doomed = sample("kept"), sample("doomed")
-        self.fill()
-
-    def fill(self) -> None:
-        with self.registry.pusher() as pusher:
-            pusher.push("app", self.kept, "kept")
-            pusher.push("app", self.doomed, "doomed")
-            pusher.delete("app", self.doomed.digest)
-            pusher.blob("app", b"a layer whose image never came")
-
-    def require_as_before(self, before: dict[str, Any]) -> None:
-        after = inspected(self.registry)
-        differing = {
-            (key, str(before[key]), str(after[key])) for key in before if before[key] != after[key]
-        }
-        assert differing == set()
-        assert leftovers(self.registry) == []
-        assert is_writable(self.registry)
-        assert self.registry.digest("app", "kept") == self.kept.digest
-        assert damage(self.registry, {"kept": self.kept}) == []
-
-    def collect(self, mode: Mode, **options: object) -> Any:  # noqa: ANN401 - JSON
-        return succeeded(self.service, mode=mode, **LIVE.get(mode, {}), **options)
 
 
 MakeSite = Callable[[], Site]
@@ -167,78 +132,23 @@ def test_nothing_is_changed_through_the_service_meanwhile(site: Site) -> None:
     answer = site.service.ask(tag_path("app", "kept"), "DELETE")
     assert problem(answer, 409, "gc-already-active")["job"] == job["id"]
     assert answer.headers["retry-after"]
-    wait_until(lambda: _state(site, job["id"]) == "succeeded", 60, "collected")
+    wait_until(lambda: site.state(job["id"]) == "succeeded", 60, "collected")
     assert site.service.ask(tag_path("app", "kept"), "DELETE").status == 200
-
-
-def _state(site: Site, job_id: str) -> str:
-    return str(get(site.service, f"/v1/jobs/{job_id}")["state"])
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", MODES)
-def test_killed_at_each_step(site: Site, mode: Mode) -> None:
-    for step in (*STEPS[mode], *AFTER):
-        site.fill()
-        before = inspected(site.registry)
-        job = start(site.service, mode=mode, **LIVE.get(mode, {})).json()
-        await_step(site.service, step)
-        site.service.kill()
-        require_back(site, before, job["id"], step)
-
-
-def require_back(site: Site, before: dict[str, Any], job_id: str, step: str) -> None:
-    site.service.start()
-    wait_until(lambda: _state(site, job_id) not in {"queued", "running"}, 60, f"{step}: ended")
-    site.registry.wait()
-    site.require_as_before(before)
-    job = get(site.service, f"{RUNS}/{job_id}")
-    # The last step may have been over by the time of the blow.
-    assert job["state"] == "failed" or step in AFTER, (step, job)
-    if job["error"]:
-        assert job["error"]["code"] == "collection-failed", job["error"]
-        assert "interrupted" in job["error"]["detail"]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_cancelled_at_each_step(site: Site, mode: Mode) -> None:
-    for step in (*STEPS[mode], *AFTER):
+    for step in steps(mode):
         site.fill()
         before = inspected(site.registry)
         job = start(site.service, mode=mode, **LIVE.get(mode, {})).json()
         await_step(site.service, step)
         answer = site.service.ask(f"/v1/jobs/{job['id']}/cancel", "POST")
-        wait_until(lambda: _state(site, job["id"]) not in {"queued", "running"}, 60, "ended")  # noqa: B023
+        wait_until(lambda: site.state(job["id"]) not in {"queued", "running"}, 60, "ended")  # noqa: B023
         promised = answer.status == 202
         assert promised or problem(answer, 409, "job-not-cancellable")
-        assert _state(site, job["id"]) == ("cancelled" if promised else "succeeded"), step
+        assert site.state(job["id"]) == ("cancelled" if promised else "succeeded"), step
         site.require_as_before(before)
-
-
-@pytest.mark.timeout(120)
-def test_the_engine_is_killed_while_it_collects(site: Site) -> None:
-    require_engine_death_survived(site, "read-only", "collect")
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("mode", MODES)
-def test_the_engine_is_killed_at_each_step(site: Site, mode: Mode) -> None:
-    for step in (*STEPS[mode], *AFTER):
-        require_engine_death_survived(site, mode, step)
-
-
-def require_engine_death_survived(site: Site, mode: Mode, step: str) -> None:
-    site.fill()
-    before = inspected(site.registry)
-    job = start(site.service, mode=mode, **LIVE.get(mode, {})).json()
-    await_step(site.service, step)
-    site.registry.engine.restart()
-    wait_until(lambda: _state(site, job["id"]) not in {"queued", "running"}, 90, "ended")
-    wait_until(lambda: leftovers(site.registry) == [], BACK_SECONDS, f"{step}: nothing left")
-    site.registry.wait()
-    wait_until(lambda: is_writable(site.registry), BACK_SECONDS, f"{step}: writable")
-    site.require_as_before(before)
 
 
 # Corruption.
@@ -340,7 +250,7 @@ def test_many_are_deleted_though_the_service_is_killed(site: Site) -> None:
     wait_until(lambda: len(site.registry.tags("more")) < 80, 60, "some are gone")
     site.service.kill()
     site.service.start()
-    wait_until(lambda: _state(site, job["id"]) == "succeeded", 120, "all are gone")
+    wait_until(lambda: site.state(job["id"]) == "succeeded", 120, "all are gone")
     result = get(site.service, f"/v1/jobs/{job['id']}")["result"]
     assert (result["deleted"], result["failed"]) == (200, 1)
     assert [one["item"] for one in result["items"] if "problem" in one] == [100]

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo.images import Manifest, base_layer, digest_of, image, layer
-from tests.e2e.bed.api import REGISTRY
+from demo.images import Manifest, base_layer, digest_of, image, layer, sample
+from service.domain.collectable import Mode
+from service.domain.collection import AFTERWARDS, STEPS
+from tests.e2e.bed.api import REGISTRY, get
 from tests.e2e.bed.http import Answer
 from tests.e2e.bed.registry import ACCEPT, RunningRegistry
 from tests.e2e.bed.service import Service
@@ -22,6 +24,13 @@ JOB_LABEL = "registry-admin.job"
 OCTETS = {"Content-Type": "application/octet-stream"}
 RETRY_SECONDS = 0.02
 BLOBS = "docker/registry/v2/blobs"
+LIVE: Mapping[str, Mapping[str, object]] = {"live": {"accept_risk": True}}
+RESTARTS = {"restart_policy": {"Name": "always"}}
+
+
+def steps(mode: Mode) -> tuple[str, ...]:
+    """Every step of a run, as the product has them."""
+    return (*STEPS[mode], *AFTERWARDS)
 
 
 def start(service: Service, path: str = RUNS, /, **body: object) -> Answer:
@@ -229,3 +238,43 @@ def churning(clients: list[Client]) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+class Site:
+    """A registry with an image that stays and garbage, and a service that may collect it."""
+
+    def __init__(self, registry: RunningRegistry, service: Service) -> None:
+        self.registry = registry
+        self.service = service
+        self.kept, self.doomed = sample("kept"), sample("doomed")
+        self.fill()
+
+    def fill(self) -> None:
+        with self.registry.pusher() as pusher:
+            pusher.push("app", self.kept, "kept")
+            pusher.push("app", self.doomed, "doomed")
+            pusher.delete("app", self.doomed.digest)
+            pusher.blob("app", b"a layer whose image never came")
+
+    def require_as_before(self, before: dict[str, Any]) -> None:
+        after = inspected(self.registry)
+        differing = {
+            (key, str(before[key]), str(after[key])) for key in before if before[key] != after[key]
+        }
+        assert differing == set()
+        assert leftovers(self.registry) == []
+        assert is_writable(self.registry)
+        assert self.registry.digest("app", "kept") == self.kept.digest
+        assert damage(self.registry, {"kept": self.kept}) == []
+
+    def start(self, mode: Mode, **options: object) -> str:
+        """Start a collection; gives its job's id."""
+        answer = start(self.service, mode=mode, **LIVE.get(mode, {}), **options)
+        assert answer.status == 202, answer.body
+        return str(answer.json()["id"])
+
+    def state(self, job_id: str) -> str:
+        return str(get(self.service, f"/v1/jobs/{job_id}")["state"])
+
+    def collect(self, mode: Mode, **options: object) -> Any:  # noqa: ANN401 - JSON
+        return succeeded(self.service, mode=mode, **LIVE.get(mode, {}), **options)

@@ -12,7 +12,7 @@ from demo.processes import free_port, registry_admin, wait_until
 from tests.e2e.bed.engine import Engine
 from tests.e2e.bed.http import Answer, ask
 from tests.e2e.bed.registry import RunningRegistry
-from tests.e2e.bed.workspace import Child, Workspace
+from tests.e2e.bed.workspace import Child, Workspace, command_line, family
 
 Table = Mapping[str, Any]
 COUNT = itertools.count(1)
@@ -56,6 +56,12 @@ class Service:
         """SIGKILL it with all its processes, as a power cut would."""
         assert self.child is not None
         self.child.kill()
+
+    def processes(self, command: str) -> list[int]:
+        """Give the processes that run a command of its own, such as `worker`, parents first."""
+        assert self.child is not None
+        tree = [int(name.partition("-")[0]) for name in family(self.child.pid)[1:]]
+        return [pid for pid in tree if command.encode() in command_line(pid)]
 
     def restart(self) -> None:
         """Start it anew on the same data, after ending it if it still runs."""

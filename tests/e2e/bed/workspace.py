@@ -108,6 +108,13 @@ def family(pid: int) -> list[str]:
     return [owner_name(one) for one in found if start_time(one)]
 
 
+def command_line(pid: int) -> list[bytes]:
+    """Give what a process was started as; nothing for one that is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return []
+
+
 def pids() -> Iterator[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from service.domain.collectable import MODES, Mode
-from service.domain.collection import STEPS
-from service.domain.errors import EngineUnreachable, JobNotCancellable
+from service.domain.collection import AFTERWARDS, STEPS
+from service.domain.errors import EngineUnreachable, JobNotCancellable, RegistryUnreachable
 from service.domain.job import Job
+from service.domain.putting_back import HURRY_SECONDS
 from service.domain.reference import Digest, Repository
 from tests.fakes import Behaviour, Died, image, index
 from tests.fakes_engine import Ran
 from tests.unit.domain.collecting import CONFIGURATION, READ_ONLY, REPOSITORY, ROOT, STORAGE, Place
 
 GARBAGE = {Digest.of(b"12345"), Digest.of(b"1234567")}
-AFTER = ("put-back", "prove")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def place() -> Place:
 
 def steps() -> list[tuple[Mode, str]]:
     """Every step of every mode, as the product lists them."""
-    return [(mode, step) for mode in MODES for step in (*STEPS[mode], *AFTER)]
+    return [(mode, step) for mode in MODES for step in (*STEPS[mode], *AFTERWARDS)]
 
 
 def writes() -> list[tuple[Mode, int]]:
@@ -85,7 +85,7 @@ def test_steps_are_those_that_are_listed(place: Place) -> None:
     for mode in MODES:
         place.jobs.steps.clear()
         place.run(mode=mode)
-        assert place.jobs.steps == [*STEPS[mode], *AFTER]
+        assert place.jobs.steps == [*STEPS[mode], *AFTERWARDS]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -237,7 +237,7 @@ def test_cancelling_at_a_step(place: Place, mode: Mode, step: str) -> None:
     place.require_as_it_was()
     # Past the point of no return the promise would not be kept, so it is not made.
     assert job.state == ("cancelled" if asked else "succeeded")
-    assert bool(asked) == (step not in AFTER)
+    assert bool(asked) == (step not in AFTERWARDS)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -282,6 +282,65 @@ def test_a_stand_in_that_takes_pushes_is_not_collected_in(
     assert code(job) == ("failed", "collection-failed")
     assert "not read-only" in str(job.error)
     assert place.docker.volumes[STORAGE]
+    place.require_as_it_was()
+
+
+def test_an_engine_that_restarts_while_the_registry_is_proven(place: Place) -> None:
+    place.original.host_config["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
+
+    def reboot(_job: Job, step: str) -> None:
+        if step == "prove":
+            place.docker.reboot()
+            assert not place.original.running
+
+    job = place.run_watched(reboot)
+    assert code(job) == ("failed", "collection-failed")
+    assert "ended with exit code" in str(job.error)
+    assert place.original.running
+    assert not place.jobs.records.compensations()
+
+
+def test_a_put_back_that_fails_after_the_collection_is_told(place: Place) -> None:
+    def die(_job: Job, step: str) -> None:
+        if step == "put-back":
+            place.docker.die(1, "before", EngineUnreachable("It does not answer."))
+
+    job = place.run_watched(die)
+    assert code(job) == ("failed", "collection-failed")
+    assert "Garbage is collected" in str(job.error)
+    assert "tried again" in str(job.error)
+    place.docker.reboot()
+    place.jobs.aftermath.sweep()
+    place.require_as_it_was()
+
+
+def test_what_it_holds_cannot_be_looked_at_to_the_end(place: Place) -> None:
+    asked: list[str] = []
+
+    def fail(*_: object) -> None:
+        asked.append("catalog")
+        raise RegistryUnreachable("The connection broke.")
+
+    def cut(_job: Job, step: str) -> None:
+        if step == "prove":
+            monkeypatch.setattr(place.registry, "repositories", fail)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        job = place.run_watched(cut)
+    assert asked
+    assert code(job) == ("failed", "collection-failed")
+    assert "runs again as before" in str(job.error)
+    place.require_as_it_was()
+
+
+def test_a_registry_that_should_be_back_already_is_not_waited_for_long(place: Place) -> None:
+    place.run(mode="live")
+    usual = place.original.stopped_in
+    place.jobs.die_at = "put-back"
+    place.run(mode="live")
+    place.jobs.run_all()
+    # None: as long as its container says.
+    assert (usual, place.original.stopped_in) == (None, HURRY_SECONDS)
     place.require_as_it_was()
 
 
