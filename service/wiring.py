@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.adapters.cache import ContentCache
 from service.adapters.engine import DockerEngine
+from service.adapters.engine.own import own_container_id
 from service.adapters.store import SqlStore
 from service.domain.audit import AuditTrail
+from service.domain.containers import Containers, Rules
 from service.domain.errors import RegistryUnknown
 from service.domain.health import Readiness
 from service.domain.ports import Registry
@@ -97,6 +99,7 @@ class Parts(NamedTuple):
     store: SqlStore
     registries: ConfiguredRegistries
     engines: Mapping[str, DockerEngine]
+    containers: Containers
     trail: AuditTrail
     clock: SystemClock
 
@@ -120,6 +123,7 @@ def build(settings: Settings) -> Services:
     asked = {name: parts.engines[name].status for name in _used_engines(settings)}
     return Services(
         registries=parts.registries,
+        containers=parts.containers,
         store=parts.store,
         trail=parts.trail,
         jobs=jobs_of(settings, parts, KINDS),
@@ -154,7 +158,14 @@ def build_worker(settings: Settings, *, supervised: bool) -> Worker:
 
     parts = build_prepared(settings)
     prepare_queue(settings, parts)
-    tools = Tools(parts.registries, parts.store, parts.trail, parts.clock, parse_configuration)
+    tools = Tools(
+        parts.registries,
+        parts.containers,
+        parts.store,
+        parts.trail,
+        parts.clock,
+        parse_configuration,
+    )
     return Worker(plan_of(settings, parts, works(tools), supervised=supervised))
 
 
@@ -197,7 +208,17 @@ def _parts(settings: Settings) -> Parts:
     store = SqlStore(settings.database_url, settings.data_dir, clock)
     engines = {name: DockerEngine(engine) for name, engine in settings.engines.items()}
     registries = ConfiguredRegistries(settings, engines)
-    return Parts(store, registries, engines, AuditTrail(store.audit), clock)
+    containers = _containers(settings, engines)
+    return Parts(store, registries, engines, containers, AuditTrail(store.audit), clock)
+
+
+def _containers(settings: Settings, engines: Mapping[str, DockerEngine]) -> Containers:
+    rules = []
+    for name, engine in engines.items():
+        mine = (one for one in settings.registries.values() if one.engine == name)
+        own = {one.container: one.name for one in mine if one.container}
+        rules.append(Rules(engine, settings.engines[name].containers, own))
+    return Containers(rules, own_container_id())
 
 
 def _used_engines(settings: Settings) -> set[str]:

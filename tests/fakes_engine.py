@@ -19,7 +19,7 @@ from itertools import count
 from typing import Any, Literal
 
 from service.domain.audit import Change
-from service.domain.engine import Creation, Inspected, Output, RestartPolicy
+from service.domain.engine import Creation, Inspected, LayerChange, Output, RestartPolicy
 from service.domain.errors import (
     ContainerNameTaken,
     ContainerNotRunning,
@@ -28,6 +28,7 @@ from service.domain.errors import (
     EngineRefused,
     ImageUnknown,
 )
+from service.domain.ulimits import IN_PROC
 from tests.fakes import Mortal
 
 Kind = Literal[
@@ -38,6 +39,8 @@ LOOK_SECONDS = 0.002
 KILLED = 137
 DEFAULT_NETWORKS = frozenset({"bridge", "host", "none"})
 SHORT_ID = 12
+ENGINE_LIMITS: Mapping[str, tuple[int, int]] = {"core": (0, -1), "nofile": (1024, 524288)}
+"""Limits of processes that were not told others."""
 
 DEFAULT_CONFIG: Mapping[str, Any] = {
     **dict.fromkeys(("Domainname", "User", "WorkingDir"), ""),
@@ -97,6 +100,8 @@ class Box:
     """The time-out that the last stop or restart was called with."""
     health: str | None = None
     files: dict[str, bytes] = field(default_factory=dict)
+    changes: list[LayerChange] = field(default_factory=list)
+    """What the writable layer has otherwise, besides files added."""
     log: list[tuple[Literal["stdout", "stderr"], bytes]] = field(default_factory=list)
 
     @property
@@ -207,6 +212,26 @@ class FakeEngine(Mortal):
     def read_file(self, container_id: str, path: str, limit: int) -> bytes | None:
         content = self._content(container_id, path)
         return None if content is None or len(content) > limit else content
+
+    def writable_size(self, container_id: str) -> int | None:
+        with self._reading():
+            return sum(map(len, self.box(container_id).files.values()))
+
+    def layer_changes(self, container_id: str) -> Sequence[LayerChange]:
+        with self._reading():
+            box = self.box(container_id)
+            added = [LayerChange(path, "added") for path in box.files]
+            return sorted([*added, *box.changes], key=lambda change: change.path)
+
+    def process_limits(self, container_id: str) -> bytes | None:
+        with self._reading():
+            box = self.box(container_id)
+            asked = {e["Name"]: (e["Soft"], e["Hard"]) for e in box.host_config["Ulimits"] or ()}
+            rows = {**ENGINE_LIMITS, **asked}.items() if box.running else ()
+            lines = (
+                f"{IN_PROC[name]:26}{_shown(s):21}{_shown(h):21}units" for name, (s, h) in rows
+            )
+            return "\n".join(lines).encode() if box.running else None
 
     def controller(self, change: Change) -> FakeController:
         return FakeController(self, change)
@@ -551,6 +576,10 @@ class FakeController:
             self._engine.pulse()
             time.sleep(LOOK_SECONDS)
         return exit_code()
+
+
+def _shown(limit: int) -> str:
+    return "unlimited" if limit == -1 else str(limit)
 
 
 def _merged(config: Mapping[str, Any], image: Mapping[str, Any], short_id: str) -> dict[str, Any]:

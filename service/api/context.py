@@ -11,6 +11,7 @@ from flask import Flask, current_app
 
 from service.domain.audit import AuditTrail
 from service.domain.collectable import ParseConfiguration
+from service.domain.containers import Containers
 from service.domain.health import Readiness
 from service.domain.job import Jobs
 from service.domain.ports import Clock, Registries, Registry, Store
@@ -26,6 +27,7 @@ class Services:
     """Everything a request may need. ``store`` is that which ``trail`` writes to."""
 
     registries: Registries
+    containers: Containers
     store: Store
     trail: AuditTrail
     jobs: Jobs

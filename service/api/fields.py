@@ -16,6 +16,7 @@ DIGEST = r"sha256:[a-f0-9]{64}"
 LISTED_DIGEST = r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}"
 ID = r"[0-9a-f]{32}"
 REGISTRY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+CONTAINER = r"(?:[A-Za-z0-9._-]+:)?[A-Za-z0-9][A-Za-z0-9_.-]*"
 LINE = r"[^\u0000-\u001f\u007f]{1,200}"
 """One line of text."""
 

@@ -126,6 +126,7 @@ def _begin(action: str, names: Names) -> Change:
         actor=auth.actor(),
         source_ip=requests.source_ip(),
         registry=_bounded(names.get("registry")),
+        container=_bounded(names.get("container")),
         target=_bounded(target(names)),
         request_id=requests.request_id(),
     )

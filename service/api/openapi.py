@@ -97,6 +97,11 @@ _PATH: Mapping[str, tuple[str, str, Document]] = {
     "tag": ("The tag.", "3.20", {"pattern": fields.TAG}),
     "digest": ("The manifest's digest.", "sha256:" + "4b" * 32, {"pattern": fields.DIGEST}),
     "reference": ("A tag, or a digest.", "3.20", {"pattern": f"{fields.TAG}|{fields.DIGEST}"}),
+    "container": (
+        "The container's name; `engine:name` where several engines have one of that name.",
+        "registry",
+        {"pattern": fields.CONTAINER},
+    ),
     "deletion_id": ("The deletion's id.", "0192" * 8, {"pattern": fields.ID}),
     "token_id": ("The token's id.", "0192" * 8, {"pattern": fields.ID}),
     "job_id": ("The job's id.", "0192" * 8, {"pattern": fields.ID}),

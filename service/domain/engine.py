@@ -26,6 +26,14 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerChange:
+    """A path that a writable layer holds otherwise than the image below."""
+
+    path: str
+    kind: Literal["added", "modified", "deleted"]
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkAttachment:
     """A network to connect after creation, with the part of the endpoint settings that is ours."""
 
@@ -69,6 +77,15 @@ class Engine(Protocol):
 
     def read_file(self, container_id: str, path: str, limit: int) -> bytes | None:
         """A file's bytes, at most ``limit`` of them; None when it is not there or larger."""
+
+    def writable_size(self, container_id: str) -> int | None:
+        """Bytes of a container's writable layer; None where the engine does not tell."""
+
+    def layer_changes(self, container_id: str) -> Sequence[LayerChange]:
+        """What a container's writable layer has otherwise than its image, by path."""
+
+    def process_limits(self, container_id: str) -> bytes | None:
+        """The ``/proc/PID/limits`` of a container's first process; None where it is not seen."""
 
     def controller(self, change: Change) -> EngineController:
         """Open the engine for an audited change."""

@@ -21,7 +21,9 @@
     │   ├── ManifestRefused     the registry would not accept the manifest
     │   ├── RepositoryBusy
     │   ├── JobNotCancellable  JobAlreadyActive  IdempotencyKeyReused
-    │   ├── ContainerNameTaken  ContainerStartFailed
+    │   ├── ContainerNameTaken  ContainerStartFailed  ContainerNotRunning
+    │   ├── ContainerAmbiguous  ContainerAutoRemove  ContainerIsSelf  ContainerHasDependents
+    │   ├── SwarmManaged  WritableLayerChanged  ContainerBusy
     │   └── NotCollectable  DeleteUntaggedUnsafe  CacheShared  GcAlreadyActive
     ├── UpstreamFailed          registry or engine did not do its part
     │   ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
@@ -29,7 +31,9 @@
     │   ├── CatalogUnsupported
     │   └── EngineUnreachable  EngineRefused
     ├── StoreUnavailable        the service's own database does not answer
-    └── CollectionFailed        the registry is as it was, but for what was collected
+    ├── CollectionFailed        the registry is as it was, but for what was collected
+    ├── RestartFailed           the container was stopped, and does not run as it should
+    └── RecreationFailed        the container is as it was, or the detail says otherwise
 
 ``str(error)`` is one sentence or two for an operator: what happened, what was left
 untouched, what to do. It never holds a credential or an upstream body verbatim.
@@ -313,6 +317,53 @@ class ContainerStartFailed(Conflict):
     code = "container-start-failed"
 
 
+class ContainerAmbiguous(Conflict):
+    """Several engines have a container of that name; member ``names`` has one for each."""
+
+    code = "container-ambiguous"
+
+
+class ContainerAutoRemove(Conflict):
+    """The container was started with ``--rm``: it vanishes when it stops."""
+
+    code = "container-auto-remove"
+
+
+class ContainerIsSelf(Conflict):
+    """The service itself runs in the container."""
+
+    code = "container-is-self"
+
+
+class ContainerHasDependents(Conflict):
+    """Others use its network, processes or volumes by its id; member ``dependents``."""
+
+    code = "container-has-dependents"
+
+
+class SwarmManaged(Conflict):
+    """The container is a task of a swarm service, which would replace it."""
+
+    code = "swarm-managed"
+
+
+class WritableLayerChanged(Conflict):
+    """What the container wrote into its own layer would be lost; member ``paths``."""
+
+    code = "writable-layer-changed"
+
+
+class ContainerBusy(Conflict):
+    """A job works on the container just now."""
+
+    code = "container-busy"
+
+    @property
+    def retry_after(self) -> int | None:
+        """Restarts and recreations take seconds."""
+        return 5
+
+
 class NotCollectable(Conflict):
     """The registry's container cannot be collected, or not in that mode."""
 
@@ -415,6 +466,18 @@ class CollectionFailed(RegistryAdminError):
     """A collection did not come to its end; the detail says how the registry was left."""
 
     code = "collection-failed"
+
+
+class RestartFailed(RegistryAdminError):
+    """The container was restarted and does not run as it should."""
+
+    code = "restart-failed"
+
+
+class RecreationFailed(RegistryAdminError):
+    """A container could not be recreated; the old one is back, or the detail says otherwise."""
+
+    code = "recreation-failed"
 
 
 class JobDied(RegistryAdminError):

@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 from service.domain.audit import AuditTrail
 from service.domain.collectable import ParseConfiguration
+from service.domain.containers import Containers
 from service.domain.job import JobKind, Work
 from service.domain.ports import Clock, Registries, Store
 from service.jobs.collecting import GC, collection
 from service.jobs.deleting import BULK_DELETION, bulk_deletion
+from service.jobs.restarting import RESTART, restarting
 from service.jobs.verifying import VERIFICATION, verification
 
-KINDS: tuple[JobKind, ...] = (GC, VERIFICATION, BULK_DELETION)
+KINDS: tuple[JobKind, ...] = (GC, VERIFICATION, BULK_DELETION, RESTART)
 """What the API accepts; each has its work in :func:`works`."""
 
 
@@ -21,6 +23,7 @@ class Tools(NamedTuple):
     """What jobs work with."""
 
     registries: Registries
+    containers: Containers
     store: Store
     trail: AuditTrail
     clock: Clock
@@ -29,11 +32,12 @@ class Tools(NamedTuple):
 
 def works(tools: Tools) -> Sequence[Work]:
     """What does the jobs of each kind."""
-    registries, store, trail, clock, parse = tools
+    registries, containers, store, trail, clock, parse = tools
     return (
         collection(registries, trail, parse),
         verification(registries),
         bulk_deletion(registries, store, trail, clock),
+        restarting(containers, trail),
     )
 
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from service.adapters.engine import archive
 from service.adapters.engine.controller import DockerController
-from service.adapters.engine.transport import Call, Transport, image_path
+from service.adapters.engine.limits import process_limits
+from service.adapters.engine.transport import Call, Transport, container_path, image_path
 from service.adapters.engine.versions import RegistryVersions
 from service.domain.audit import Change
-from service.domain.engine import Inspected
+from service.domain.engine import Inspected, LayerChange
 from service.domain.errors import RegistryAdminError
 from service.domain.health import PartStatus
 from service.settings import EngineSettings
 
 STATUS_SECONDS = 5.0
+SIZE_SECONDS = 120.0
+"""How long an engine may take to look through a writable layer."""
+
+KINDS: Sequence[Literal["modified", "added", "deleted"]] = ("modified", "added", "deleted")
+"""What the engine's numbers for changes of a layer mean."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +70,23 @@ class DockerEngine:
     def read_file(self, container_id: str, path: str, limit: int) -> bytes | None:
         """See the port."""
         return archive.read(self._transport, container_id, path, limit)
+
+    def writable_size(self, container_id: str) -> int | None:
+        """See the port."""
+        call = Call("GET", container_path(container_id, "/json"), {"size": 1}, seconds=SIZE_SECONDS)
+        size = self._transport.ask(call).get("SizeRw")
+        return None if size is None else int(size)
+
+    def layer_changes(self, container_id: str) -> Sequence[LayerChange]:
+        """See the port."""
+        path = container_path(container_id, "/changes")
+        found = self._transport.ask(Call("GET", path, seconds=SIZE_SECONDS)) or ()
+        changes = (LayerChange(one["Path"], KINDS[one["Kind"]]) for one in found)
+        return sorted(changes, key=lambda change: change.path)
+
+    def process_limits(self, container_id: str) -> bytes | None:
+        """See the port."""
+        return process_limits(self._transport, container_id, Path("/proc"))
 
     def controller(self, change: Change) -> DockerController:
         """See the port."""

@@ -14,6 +14,7 @@ from service.domain.engine import (
     Creation,
     Engine,
     EngineController,
+    LayerChange,
     NetworkAttachment,
     RestartPolicy,
 )
@@ -25,6 +26,7 @@ from service.domain.errors import (
     EngineRefused,
     ImageUnknown,
 )
+from service.domain.ulimits import Ulimit, read_limits
 from tests.fakes_store import FakeStore
 
 SLEEP = ("sleep", "600")
@@ -187,6 +189,28 @@ class EngineContract:
         assert port.read_file(second, "/data/file", 100) == b"kept"
 
     # Creating.
+
+    def test_what_a_container_wrote_into_its_own_layer_is_told(
+        self, bed: EngineBed, port: Engine, sleeper: str
+    ) -> None:
+        assert port.layer_changes(sleeper) == []
+        assert port.writable_size(sleeper) == 0
+        bed.write_file(sleeper, "/note", b"12345")
+        assert port.layer_changes(sleeper) == [LayerChange("/note", "added")]
+        assert port.writable_size(sleeper) == 5
+
+    def test_the_limits_of_its_process_are_told_while_it_runs(
+        self, bed: EngineBed, port: Engine, controller: EngineController
+    ) -> None:
+        limits = [{"Name": "nofile", "Soft": 100, "Hard": 200}]
+        body = dict(bed.body(*SLEEP))
+        body["HostConfig"] = {**body.get("HostConfig", {}), "Ulimits": limits}
+        made = controller.create(Creation(bed.name(), body))
+        assert port.process_limits(made) is None
+        controller.start(made)
+        text = port.process_limits(made)
+        assert text is not None
+        assert Ulimit("nofile", 100, 200) in read_limits(text)
 
     def test_what_is_created_is_not_started(
         self, bed: EngineBed, port: Engine, controller: EngineController

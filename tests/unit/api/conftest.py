@@ -19,6 +19,7 @@ from service.api.context import Services
 from service.app import create_app
 from service.domain.access import Caller, Token, hash_secret
 from service.domain.audit import Attempt, AuditEvent, AuditTrail
+from service.domain.containers import Containers, Rules
 from service.domain.engine import Engine
 from service.domain.errors import EngineUnreachable, RegistryUnknown
 from service.domain.health import Readiness
@@ -28,6 +29,7 @@ from service.domain.ports import AuditQuery
 from service.jobs.schedules import CronSchedules
 from service.settings import Settings
 from tests.fakes import Behaviour, FakeRegistry
+from tests.fakes_engine import FakeEngine
 from tests.fakes_jobs import FakeJobs, FakeScheduleRecords
 from tests.fakes_store import FakeStore
 from tests.unit.api.conformance import require_conforming
@@ -139,11 +141,19 @@ class Bed:
         self.registry = FakeRegistry()
         self.registries = FakeRegistries({"default": self.registry})
         self.trail = AuditTrail(self.store.audit)
+        self.engine = FakeEngine()
+        self.containers = Containers(
+            [Rules(self.engine, ["web-*"], {"registry": "default"}), *self.more_rules()]
+        )
         self.jobs = FakeJobs(self.wire(), self.clock)
         self.schedule_records = FakeScheduleRecords()
         self.app = self.create(**changed)
         self.client = self.app.test_client()
         self.token("admin", secret=ADMIN, name="root")
+
+    def more_rules(self) -> Sequence[Rules]:
+        """What other engines there are, and which of their containers are allowed."""
+        return ()
 
     def wire(self) -> Sequence[Work]:
         """What jobs there are, on all that is there by now."""
@@ -155,6 +165,7 @@ class Bed:
         )
         services = Services(
             registries=self.registries,
+            containers=self.containers,
             store=self.store,
             trail=self.trail,
             jobs=self.jobs,

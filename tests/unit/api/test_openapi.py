@@ -50,9 +50,8 @@ def test_it_says_what_it_is() -> None:
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_every_operation_is_described(path: str, method: str) -> None:
     operation = document()["paths"][path][method]
-    assert re.fullmatch(
-        "(get|list|put|create|delete|restore|cancel)[A-Z][A-Za-z]+", operation["operationId"]
-    )
+    verbs = "get|list|put|create|delete|restore|restart|cancel"
+    assert re.fullmatch(f"({verbs})[A-Z][A-Za-z]+", operation["operationId"])
     assert operation["summary"].endswith(".")
     assert len(operation["tags"]) == 1
     assert "security" in operation

@@ -16,6 +16,7 @@ VALUES = {
     "deletion_id": "0" * 32,
     "token_id": "0" * 32,
     "job_id": "0" * 32,
+    "container": "web-1",
 }
 PUBLIC = {"/healthz", "/readyz", "/openapi.json"}
 
