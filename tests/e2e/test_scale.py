@@ -34,7 +34,7 @@ REFERRER = re.compile(r"sha256-([0-9a-f]{64})(\.(sig|att|sbom))?")
 def site(registry: MakeRegistry, service: MakeService) -> Iterator[Site]:
     def serve(registry: RunningRegistry, **_: object) -> Service:
         # Not through the proxy, which would take longer than the registry.
-        return service(registry, settings={"workers": 2})
+        return service(registry)
 
     with open_site(registry, serve) as opened:
         opened.service.admin()
