@@ -22,6 +22,7 @@ from service.api import (
     repositories,
     tags,
     tokens,
+    ulimits,
     verifications,
 )
 from service.api.base import Api, Application
@@ -38,6 +39,7 @@ BLUEPRINTS = (
     gc_schedules.blueprint,
     verifications.blueprint,
     containers.blueprint,
+    ulimits.blueprint,
     jobs.blueprint,
     me.blueprint,
     tokens.blueprint,

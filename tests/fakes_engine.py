@@ -99,6 +99,8 @@ class Box:
     stopped_in: int | None = None
     """The time-out that the last stop or restart was called with."""
     health: str | None = None
+    created: float = 1.7e9
+    """When, in seconds since 1970."""
     files: dict[str, bytes] = field(default_factory=dict)
     changes: list[LayerChange] = field(default_factory=list)
     """What the writable layer has otherwise, besides files added."""
@@ -432,6 +434,7 @@ class FakeEngine(Mortal):
         return {
             "Id": box.id,
             "Names": [f"/{box.name}"],
+            "Created": box.created,
             "Image": box.config["Image"],
             "ImageID": box.image_id,
             "Command": " ".join(box.command),

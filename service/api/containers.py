@@ -246,12 +246,12 @@ def restart_container(
     The job succeeds when it runs again, and is healthy if it has a health check.
     """
     one = find(container, WRITE)
-    _require_restartable(one)
     params = {"container": reference(one), "timeout": options["timeout"]}
     job = start_job(
         change,
         RESTART.name,
         params,
+        lambda: _require_restartable(one),
         registry=one.registry,
         container=one.name,
         exclusive=exclusive(one),

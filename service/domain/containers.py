@@ -124,6 +124,14 @@ class Containers:
             )
         return found[0]
 
+    def engine_of(self, reference: str) -> Engine:
+        """The engine that an ``engine:name`` names; raise ContainerUnknown when there is none."""
+        name = reference.rpartition(":")[0]
+        for rules in self._rules:
+            if rules.engine.name == name:
+                return rules.engine
+        raise ContainerUnknown(f"No engine '{name}' is configured any more.")
+
 
 def _references(one: Allowed) -> set[str]:
     return {one.name, one.container_id}

@@ -23,7 +23,7 @@
     │   ├── JobNotCancellable  JobAlreadyActive  IdempotencyKeyReused
     │   ├── ContainerNameTaken  ContainerStartFailed  ContainerNotRunning
     │   ├── ContainerAmbiguous  ContainerAutoRemove  ContainerIsSelf  ContainerHasDependents
-    │   ├── SwarmManaged  WritableLayerChanged  ContainerBusy
+    │   ├── ContainerImageGone  SwarmManaged  WritableLayerChanged  ContainerBusy
     │   └── NotCollectable  DeleteUntaggedUnsafe  CacheShared  GcAlreadyActive
     ├── UpstreamFailed          registry or engine did not do its part
     │   ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
@@ -339,6 +339,12 @@ class ContainerHasDependents(Conflict):
     """Others use its network, processes or volumes by its id; member ``dependents``."""
 
     code = "container-has-dependents"
+
+
+class ContainerImageGone(Conflict):
+    """The container's image is no longer on the engine."""
+
+    code = "container-image-gone"
 
 
 class SwarmManaged(Conflict):

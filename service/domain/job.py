@@ -180,6 +180,9 @@ class JobContext(Protocol):
         kind again replaces the data.
         """
 
+    def left(self, kind: str) -> Mapping[str, Any] | None:
+        """The data of that compensation as an earlier run left it, or this one; None if settled."""
+
     def settled(self, *kinds: str) -> None:
         """Say that things are as they were: nothing of ``kinds`` is left to undo, or at all."""
 

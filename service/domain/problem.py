@@ -52,6 +52,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = {
     errors.ContainerAutoRemove: Row(409, "Container auto-remove"),
     errors.ContainerIsSelf: Row(409, "Container is self"),
     errors.ContainerHasDependents: Row(409, "Container has dependents"),
+    errors.ContainerImageGone: Row(409, "Container image gone"),
     errors.SwarmManaged: Row(409, "Swarm managed"),
     errors.WritableLayerChanged: Row(409, "Writable layer changed"),
     errors.ContainerBusy: Row(409, "Container busy"),

@@ -43,14 +43,14 @@ def restarting(containers: Containers, trail: AuditTrail) -> Work:
             return restart(one.engine, controller, context, one.container_id, timeout)
 
     def compensate(job: Job, data: Mapping[str, Any], tell: Tell) -> None:
+        engine = containers.engine_of(job.params["container"])
         try:
-            one = containers.find(job.params["container"])
+            with trail.attempt(_attempt("container.start", ACTOR, job)) as change:
+                engine.controller(change).start(data["container"])
         except ContainerUnknown:
             tell("warning", "The container has been removed meanwhile; there is none to start.")
-            return
-        with trail.attempt(_attempt("container.start", ACTOR, job)) as change:
-            one.engine.controller(change).start(data["container"])
-        tell("info", "The container runs again.")
+        else:
+            tell("info", "The container runs again.")
 
     return Work(RESTART, run, {COMPENSATION: compensate})
 

@@ -127,6 +127,11 @@ class Running:
         write = self._records.compensate
         self._must(patiently(lambda: write(self.job.id, self._run, kind, data)))
 
+    def left(self, kind: str) -> Mapping[str, Any] | None:
+        """See the port."""
+        stored = patiently(lambda: self._records.compensations_of(self.job.id))
+        return next((one.data for one in stored if one.kind == kind), None)
+
     def settled(self, *kinds: str) -> None:
         """See the port."""
         self._require_mine()

@@ -1,0 +1,144 @@
+"""Ulimits of containers, which apply since the container is recreated with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from marshmallow import ValidationError
+from marshmallow import fields as ma_fields
+from marshmallow.validate import Length, OneOf
+
+from service.api import context
+from service.api.base import Blueprint, Schema
+from service.api.containers import NAMED, ONE, WRITE, find
+from service.api.fields import Switch, about
+from service.api.job_answers import START_PROBLEMS, STARTS, JobSchema, answer_job, start_job
+from service.api.openapi import Operation
+from service.api.paging import Options
+from service.domain import errors, trial
+from service.domain.audit import Change
+from service.domain.containers import Allowed
+from service.domain.recreatable import OnWritableLayer, examine
+from service.domain.ulimits import IN_PROC, UNLIMITED, Ulimit, faults
+from service.jobs.recreating import ULIMITS
+from service.jobs.restarting import exclusive, reference
+
+HIGHEST = 2**63 - 1
+
+blueprint = Blueprint("ulimits", "Ulimits that really apply.")
+
+
+def _limit(what: str) -> ma_fields.Integer:
+    return ma_fields.Integer(
+        strict=True,
+        required=True,
+        validate=_require_limit,
+        metadata=about(what, example=4096, minimum=UNLIMITED, maximum=HIGHEST),
+    )
+
+
+def _require_limit(value: int) -> None:
+    if not UNLIMITED <= value <= HIGHEST:
+        raise ValidationError("Must be -1, for unlimited, or a whole number from 0 on.")
+
+
+class UlimitOptions(Schema):
+    """A limit, in the units of `setrlimit`; -1 is unlimited."""
+
+    name = ma_fields.String(
+        required=True,
+        validate=OneOf(list(IN_PROC)),
+        metadata=about("The engine's name of it.", example="nofile"),
+    )
+    soft = _limit("What a process has.")
+    hard = _limit("What it may raise it to.")
+
+
+class UlimitsOptions(Schema):
+    """All limits of a container; the engine's own apply besides."""
+
+    ulimits = ma_fields.List(
+        ma_fields.Nested(UlimitOptions),
+        required=True,
+        validate=Length(max=len(IN_PROC)),
+        metadata=about("They replace those it had.", maxItems=len(IN_PROC)),
+    )
+    on_writable_layer = ma_fields.String(
+        load_default="refuse",
+        validate=OneOf(["refuse", "discard"]),
+        metadata=about("What to do when it wrote outside of its volumes.", example="refuse"),
+    )
+    dry_run = Switch(
+        load_default=False, metadata=about("Only give the plan and the warnings.", example=True)
+    )
+
+
+@blueprint.change(
+    ONE + "/ulimits",
+    Operation(
+        "putUlimits",
+        WRITE,
+        JobSchema,
+        method="PUT",
+        problems=(
+            *START_PROBLEMS,
+            *NAMED,
+            errors.ContainerNotRunning,
+            errors.ContainerIsSelf,
+            errors.ContainerAutoRemove,
+            errors.ContainerHasDependents,
+            errors.ContainerImageGone,
+            errors.SwarmManaged,
+            errors.WritableLayerChanged,
+        ),
+        **STARTS,
+    ),
+    action="container.ulimits",
+    options=UlimitsOptions,
+)
+def put_ulimits(
+    change: Change, options: Options, container: str
+) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Set a container's ulimits: an engine's update ignores them, so that it is recreated.
+
+    All else stays as it was, and the old container is kept until the new one is proven to run.
+    """
+    one = find(container, WRITE)
+    limits = [Ulimit(**entry) for entry in options["ulimits"]]
+    _require_faultless(limits)
+    params = {
+        "container": reference(one),
+        "ulimits": [asdict(limit) for limit in limits],
+        "on_writable_layer": options["on_writable_layer"],
+        "dry_run": options["dry_run"],
+    }
+    job = start_job(
+        change,
+        ULIMITS.name,
+        params,
+        lambda: _require_recreatable(change, one, limits, options["on_writable_layer"]),
+        registry=one.registry,
+        container=one.name,
+        exclusive=exclusive(one),
+    )
+    return answer_job(job)
+
+
+def _require_faultless(limits: list[Ulimit]) -> None:
+    found = [{"pointer": f"/ulimits{place}", "detail": rule} for place, rule in faults(limits)]
+    if found:
+        raise errors.ValidationFailed(found)
+
+
+def _require_recreatable(
+    change: Change, one: Allowed, limits: list[Ulimit], on_writable_layer: OnWritableLayer
+) -> None:
+    context.services().containers.require_not_self(one)
+    target = examine(one, limits, on_writable_layer)
+    # The engine itself would notice only when the old container is stopped already.
+    image_id = target.container["Image"]
+    refusal = trial.refusal(one.engine, one.engine.controller(change), image_id, limits)
+    if refusal:
+        detail = f"The kernel refuses these limits: {refusal}"
+        raise errors.ValidationFailed([{"pointer": "/ulimits", "detail": detail}])
