@@ -21,7 +21,7 @@ from tests.e2e.bed.workspace import Child, Workspace, is_alive
 GIVEN = "REGISTRY_ADMIN_TEST_DOCKER_HOST"
 LABEL = "registry-admin-bed"  # holds the run that made a container, volume or network
 IMAGES = "registry-admin-bed"  # repositories of what is built here, for one run each
-API_TIMEOUT = 60  # seconds
+API_TIMEOUT = 300  # seconds: a volume of ten thousand images takes its time to go
 
 REGISTRY_CONFIG = b"""\
 version: 0.1
