@@ -44,6 +44,7 @@ class RegistrySettings:
     docker_config: Path | None = None
     ca_file: Path | None = None
     certs_dir: Path = Path("certs.d")
+    redis_url: str | None = field(default=None, repr=False)
     timeout_seconds: float = 10.0
     concurrency: int = 16
 
@@ -214,6 +215,17 @@ def _engine_url(value: object, base: Path) -> str:
     return url
 
 
+def _redis_url(value: object, base: Path) -> str:
+    url = _text(value, base)
+    parts = urlsplit(url)
+    database = parts.path.removeprefix("/") or "0"
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.port == 0:
+        raise ValueError
+    if not (database.isascii() and database.isdigit()) or parts.query or parts.fragment:
+        raise ValueError
+    return url
+
+
 def _database_url(value: object, base: Path) -> str:
     url = _text(value, base)
     scheme, _, rest = url.partition("://")
@@ -240,6 +252,12 @@ ENGINE_URL = Kind(
 DATABASE_URL = Kind(
     "sqlite:///path of a file, or postgresql://user:password@host/database",
     _database_url,
+    secret=True,
+)
+
+REDIS_URL = Kind(
+    "redis://[user:password@]host[:port][/database], or rediss:// with TLS",
+    _redis_url,
     secret=True,
 )
 
@@ -333,6 +351,15 @@ REGISTRY = (
         None,
         "REGISTRY_CA_FILE",
         "CA roots (PEM) to trust for it besides the system's and those of certs_dir.",
+    ),
+    Setting(
+        "redis_url",
+        REDIS_URL,
+        None,
+        "REGISTRY_REDIS_URL",
+        "The Redis in which the registry caches what it knows of blobs, where it does: garbage "
+        "collection removes that (keys blobs::* and repository::*). Default: none, then such a "
+        "registry is not collected.",
     ),
     Setting("certs_dir", PATH, None, "REGISTRY_CERTS_DIR", "Default: the service's certs_dir."),
     Setting(
@@ -580,7 +607,7 @@ def summary(settings: Settings) -> str:
 def _toml(row: Setting, value: object) -> str:
     if row.kind is SECRET:
         return f'"{HIDDEN}"'
-    if row.kind is DATABASE_URL:
+    if row.kind in {DATABASE_URL, REDIS_URL}:
         return _quoted(redact_url(str(value)))
     if isinstance(value, tuple):
         return "[" + ", ".join(_quoted(str(item)) for item in value) + "]"

@@ -20,7 +20,7 @@ from service.domain.audit import AuditTrail
 from service.domain.containers import Containers, Rules
 from service.domain.errors import RegistryUnknown
 from service.domain.health import Readiness
-from service.domain.ports import Registry
+from service.domain.ports import BlobCache, Registry
 from service.domain.recovery import recover
 from service.jobs.client import DurableJobs
 from service.jobs.kinds import KINDS
@@ -84,6 +84,15 @@ class ConfiguredRegistries:
         if name not in self._settings:
             raise RegistryUnknown(f"No registry named '{name}' is configured.")
         return self._engines[self._settings[name].engine]
+
+    def blob_cache(self, name: str) -> BlobCache | None:
+        """See the port."""
+        url = self._settings[name].redis_url if name in self._settings else None
+        if url is None:
+            return None
+        from service.adapters.redis_cache import RedisCache  # noqa: PLC0415 - seldom needed
+
+        return RedisCache(url)
 
     def version(self, name: str) -> str | None:
         """See the port."""

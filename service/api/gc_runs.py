@@ -92,6 +92,7 @@ class GcOptions(Schema):
             errors.ContainerUnknown,
             errors.NotCollectable,
             errors.CacheShared,
+            errors.CacheUnreachable,
             errors.DeleteUntaggedUnsafe,
             errors.GcAlreadyActive,
             errors.EngineUnreachable,
@@ -130,16 +131,18 @@ def _require_collectable(registry: Registry, options: Options) -> None:
     if exclusion.active_collection(registry) is not None:
         return  # of which the caller is told, rather than of what that one does to the container
     services = context.services()
-    container = services.registries.container(registry.name)
+    registries = services.registries
+    container = registries.container(registry.name)
     if container is None:
         raise errors.NotCollectable(
             f"No container is configured for the registry '{registry.name}'. Nothing was changed. "
             f'Set container = "..." in [registries.{registry.name}] to the name of its container.'
         )
     stops = not options["dry_run"] and options["mode"] != LIVE
-    examine(services.registries.engine(registry.name), container, services.parse, stops=stops)
+    engine, cache = registries.engine(registry.name), registries.blob_cache(registry.name)
+    examine(engine, container, services.parse, cache, stops=stops)
     if options["delete_untagged"]:
-        require_untagged_safe(registry, services.registries.version(registry.name))
+        require_untagged_safe(registry, registries.version(registry.name))
 
 
 @blueprint.read(

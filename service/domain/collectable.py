@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from service.domain.engine import Engine, Inspected, RestartPolicy
 from service.domain.errors import CacheShared, NotCollectable
+from service.domain.ports import BlobCache
 from service.domain.registry_files import RegistryFiles, registry_files
 
 Mode = Literal["read-only", "stopped", "live"]
@@ -44,20 +45,28 @@ class Collectable:
 
 
 def examine(
-    engine: Engine, reference: str, parse: ParseConfiguration, *, stops: bool
+    engine: Engine,
+    reference: str,
+    parse: ParseConfiguration,
+    cache: BlobCache | None = None,
+    *,
+    stops: bool,
 ) -> Collectable:
     """Look at a registry's container; ``stops`` when the run will stop it.
 
-    Raise ContainerUnknown, NotCollectable or EngineUnreachable.
+    ``cache`` is the one outside of the registry that is configured. Raise ContainerUnknown,
+    NotCollectable, CacheShared, CacheUnreachable or EngineUnreachable.
     """
     container = engine.container(reference)
     name = str(container["Name"]).lstrip("/")
     _require_running(container, name)
-    if stops:
-        _require_stoppable(engine, container, name)
     config_path = _config_path(container, name)
     files = _files(engine, container, config_path, parse)
-    _require_own_cache(files, name)
+    if files.shared_cache:
+        require_cache(cache, name).check()
+    if stops or files.shared_cache:
+        # Without its own cache it is stopped in mode live, too, while that one is emptied.
+        _require_stoppable(engine, container, name, live=not files.shared_cache)
     if stops:
         _require_mounted(files, container, name)
     return Collectable(
@@ -101,32 +110,36 @@ def _require_running(container: Inspected, name: str) -> None:
         )
 
 
-def _require_stoppable(engine: Engine, container: Inspected, name: str) -> None:
+def _require_stoppable(engine: Engine, container: Inspected, name: str, *, live: bool) -> None:
+    otherwise = ", or use mode live at its risk" if live else ""
     if container["HostConfig"].get("AutoRemove"):
         raise NotCollectable(
             f"The container '{name}' was started with --rm and would vanish when it is stopped. "
-            "Nothing was changed. Recreate it without --rm, or use mode live at its risk."
+            f"Nothing was changed. Recreate it without --rm{otherwise}."
         )
     if (container["Config"].get("Labels") or {}).get("com.docker.swarm.task.id"):
         raise NotCollectable(
             f"The container '{name}' belongs to a swarm service, which would replace it when it is "
-            "stopped. Nothing was changed. Use mode live at its risk, or scale the service to 0."
+            f"stopped. Nothing was changed. Run it outside of the swarm{otherwise}."
         )
     sharing = _sharing_network(engine, container)
     if sharing:
         raise NotCollectable(
             f"The containers {', '.join(sharing)} use the network of '{name}' and would lose it. "
-            "Nothing was changed. Stop them first, or use mode live at its risk."
+            f"Nothing was changed. Stop them first{otherwise}."
         )
 
 
-def _require_own_cache(files: RegistryFiles, name: str) -> None:
-    if files.shared_cache:
+def require_cache(cache: BlobCache | None, name: str) -> BlobCache:
+    """Give the cache of the registry in the container ``name``; raise CacheShared."""
+    if cache is None:
         raise CacheShared(
             f"The registry in '{name}' caches in Redis what it knows of blobs, which outlives its "
             "restart: after a collection it would go on to vouch for layers that are gone. Nothing "
-            "was changed. Set storage.cache.blobdescriptor to inmemory, or remove the setting."
+            "was changed. Set redis_url of the registry to that Redis, or have the registry cache "
+            "in memory (storage.cache.blobdescriptor: inmemory)."
         )
+    return cache
 
 
 def _require_mounted(files: RegistryFiles, container: Inspected, name: str) -> None:

@@ -32,7 +32,8 @@ from service.domain.errors import (
     UpstreamFailed,
 )
 from service.domain.job import Cancelled, JobContext
-from service.domain.ports import Registry, Writability
+from service.domain.outer_cache import require_filled_by
+from service.domain.ports import BlobCache, Registry, Writability
 from service.domain.putting_back import COMPENSATION, compensation, put_back
 from service.domain.recreation import Aside, helper, stand_in
 from service.domain.reference import Digest
@@ -78,6 +79,11 @@ class Options:
     dry_run: bool = False
     delete_untagged: bool = False
 
+    @property
+    def stops(self) -> bool:
+        """Tell whether the registry's container is stopped while its garbage is collected."""
+        return not self.dry_run and self.mode != "live"
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -88,6 +94,8 @@ class Parts:
     controller: EngineController
     target: Collectable
     version: str | None
+    cache: BlobCache | None = None
+    """The one outside of the registry, where it has one."""
 
 
 class Collection:
@@ -118,6 +126,8 @@ class Collection:
             return self._result(None)
         # One that cannot be asked now could not be proven to be well afterwards either.
         self._was_read_only = self._parts.registry.writability().read_only
+        if self._parts.cache is not None and self._target.files.shared_cache:
+            require_filled_by(self._parts.registry, self._parts.cache)
         self._context.compensate(COMPENSATION, self._data)
         try:
             for name in STEPS[self._options.mode]:
@@ -180,6 +190,9 @@ class Collection:
 
     def _collect(self) -> None:
         self._context.beyond_return()
+        if self._target.files.shared_cache:
+            self._data["forget"] = True
+            self._context.compensate(COMPENSATION, self._data)
         self._run(self._collected, dry_run=False)
 
     # Running the collector.
@@ -258,7 +271,8 @@ class Collection:
         self._context.step("put-back")
         self._down.pulls.begin()
         self._down.pushes.begin()
-        put_back(self._parts.engine, self._parts.controller, self._data)
+        parts = self._parts
+        put_back(parts.engine, parts.controller, parts.cache, self._data)
 
     def _put_back_after(self, error: Exception | None) -> None:
         try:

@@ -29,7 +29,8 @@
     │   ├── RegistryUnreachable  RegistryTlsUntrusted  RegistryUnauthorized
     │   ├── RegistryTimeout  RegistryAnswerInvalid  RegistryRateLimited
     │   ├── CatalogUnsupported
-    │   └── EngineUnreachable  EngineRefused
+    │   ├── EngineUnreachable  EngineRefused
+    │   └── CacheUnreachable    the Redis in which a registry caches
     ├── StoreUnavailable        the service's own database does not answer
     ├── CollectionFailed        the registry is as it was, but for what was collected
     ├── RestartFailed           the container was stopped, and does not run as it should
@@ -455,6 +456,12 @@ class EngineRefused(UpstreamFailed):
     """The engine answered with an error of its own; the detail has its reason."""
 
     code = "engine-refused"
+
+
+class CacheUnreachable(UpstreamFailed):
+    """The Redis in which the registry caches what it knows of blobs does not do its part."""
+
+    code = "registry-cache-unreachable"
 
 
 class StoreUnavailable(RegistryAdminError):

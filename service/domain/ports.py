@@ -151,6 +151,23 @@ class RegistryWriter(Protocol):
         """Delete a tag alone; False, nothing changed, where the registry cannot (before 3.0)."""
 
 
+class BlobCache(Protocol):
+    """A cache outside of a registry, in which it keeps what it knows of blobs.
+
+    It outlives the registry's restart, and vouches for what was collected. Every method may raise
+    CacheUnreachable.
+    """
+
+    def check(self) -> None:
+        """Raise CacheUnreachable where ``forget`` would; nothing is changed."""
+
+    def holds(self, repository: Repository, digest: Digest) -> bool:
+        """Tell whether it knows of a blob, in any repository or in that one."""
+
+    def forget(self) -> int:
+        """Remove all that it knows of blobs; return how many keys that were."""
+
+
 class Registries(Protocol):
     """The configured registries."""
 
@@ -165,6 +182,9 @@ class Registries(Protocol):
 
     def engine(self, name: str) -> Engine:
         """The engine that the registry's container runs on; raise RegistryUnknown."""
+
+    def blob_cache(self, name: str) -> BlobCache | None:
+        """The cache of blobs outside of the registry, where it is configured."""
 
     def version(self, name: str) -> str | None:
         """The registry software's version as its container tells it, such as ``2.8.2``, or None."""

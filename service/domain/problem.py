@@ -77,6 +77,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = {
     errors.CatalogUnsupported: Row(502, "Catalog unsupported"),
     errors.EngineUnreachable: Row(502, "Engine unreachable"),
     errors.EngineRefused: Row(502, "Engine refused"),
+    errors.CacheUnreachable: Row(502, "Registry cache unreachable"),
     errors.StoreUnavailable: Row(503, "Store unavailable"),
     errors.RegistryTimeout: Row(504, "Registry timeout"),
 }

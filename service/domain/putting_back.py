@@ -7,6 +7,8 @@ from typing import Any
 
 from service.domain.collectable import Collectable, Mode
 from service.domain.engine import Engine, EngineController, RestartPolicy
+from service.domain.errors import CacheShared
+from service.domain.ports import BlobCache
 from service.domain.recreation import JOB_LABEL
 
 COMPENSATION = "put-registry-back"
@@ -27,12 +29,14 @@ def compensation(job_id: str, target: Collectable, mode: Mode) -> dict[str, Any]
         "policy": target.policy.name,
         "retries": target.policy.maximum_retry_count,
         "restart": mode == "live",
+        "forget": False,  # true once blobs may be gone that a cache outside of it vouches for
     }
 
 
 def put_back(
     engine: Engine,
     controller: EngineController,
+    cache: BlobCache | None,
     data: Mapping[str, Any],
     stop_seconds: int | None = None,
 ) -> None:
@@ -42,14 +46,45 @@ def put_back(
     ``stop_seconds`` is how long a registry that is to be restarted may take to end, unless as long
     as its container says.
     """
+    stale = _cache_to_empty(cache, data)
+    if stale is not None:
+        stale.check()  # before pulls are down as well
     ours = [one["Id"] for one in engine.containers(f"{JOB_LABEL}={data['job']}")]
     for container_id in ours:  # first, since they may hold the registry's port and addresses
         controller.stop(container_id, OURS_STOP_SECONDS)
-    if data["restart"]:
-        controller.restart(data["container"], stop_seconds)
-    else:
-        controller.start(data["container"])
-        policy = RestartPolicy(data["policy"], data["retries"])
-        controller.set_restart_policy(data["container"], policy)
+    _run_again(controller, stale, data, stop_seconds)
     for container_id in ours:
         controller.remove(container_id)
+
+
+def _run_again(
+    controller: EngineController,
+    stale: BlobCache | None,
+    data: Mapping[str, Any],
+    stop_seconds: int | None,
+) -> None:
+    container_id = data["container"]
+    if data["restart"] and stale is None:
+        controller.restart(container_id, stop_seconds)
+        return
+    if data["restart"]:
+        controller.stop(container_id, stop_seconds)
+    if stale is not None:
+        stale.forget()  # while nothing serves, and could fill it again
+    controller.start(container_id)
+    if not data["restart"]:
+        policy = RestartPolicy(data["policy"], data["retries"])
+        controller.set_restart_policy(container_id, policy)
+
+
+def _cache_to_empty(cache: BlobCache | None, data: Mapping[str, Any]) -> BlobCache | None:
+    """Give the cache that vouches for blobs that may be gone; raise CacheShared."""
+    if not data.get("forget"):
+        return None
+    if cache is None:
+        raise CacheShared(
+            "The registry caches in Redis what it knows of blobs, some of which were collected, "
+            "and redis_url is not set any more. It is left as it is, since it would vouch for what "
+            "is gone. Set redis_url of the registry to that Redis again."
+        )
+    return cache

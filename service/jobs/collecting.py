@@ -33,19 +33,20 @@ def collection(registries: Registries, trail: AuditTrail, parse: ParseConfigurat
             # The compensation of the run that died puts all back.
             raise CollectionFailed(INTERRUPTED)
         engine, registry = registries.engine(name), registries.get(name)
-        stops = not options.dry_run and options.mode != "live"
-        target = examine(engine, registries.container(name) or "", parse, stops=stops)
+        cache, container = registries.blob_cache(name), registries.container(name) or ""
+        target = examine(engine, container, parse, cache, stops=options.stops)
         version = registries.version(name)
         if options.delete_untagged:
             require_untagged_safe(registry, version)
         with trail.attempt(_attempt("gc.collect", job.requested_by, job)) as change:
-            parts = Parts(registry, engine, engine.controller(change), target, version)
+            parts = Parts(registry, engine, engine.controller(change), target, version, cache)
             return Collection(parts, options, context).run()
 
     def compensate(job: Job, data: Mapping[str, Any], tell: Tell) -> None:
-        engine = registries.engine(job.registry or "")
+        name = job.registry or ""
+        engine, cache = registries.engine(name), registries.blob_cache(name)
         with trail.attempt(_attempt("gc.put-back", ACTOR, job)) as change:
-            put_back(engine, engine.controller(change), data, HURRY_SECONDS)
+            put_back(engine, engine.controller(change), cache, data, HURRY_SECONDS)
         tell("info", "The registry's own container runs again, as before.")
 
     return Work(GC, run, {COMPENSATION: compensate})

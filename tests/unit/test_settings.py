@@ -125,6 +125,7 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
         "REGISTRY_PASSWORD_FILE": "",
         "REGISTRY_DOCKER_CONFIG": "",
         "REGISTRY_CA_FILE": str(file),
+        "REGISTRY_REDIS_URL": "redis://:hunter3@r.example/1",
         "REGISTRY_CERTS_DIR": "/rc",
         "REGISTRY_TIMEOUT_SECONDS": "2.5",
         "REGISTRY_CONCURRENCY": "5",
@@ -163,6 +164,7 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
             username="ann",
             password="hunter2",
             ca_file=file,
+            redis_url="redis://:hunter3@r.example/1",
             certs_dir=Path("/rc"),
             timeout_seconds=2.5,
             concurrency=5,
@@ -255,6 +257,11 @@ def test_docker_host_is_the_default_engine() -> None:
         ('[registries.default]\nurl = "http://h"\nusername = "a"', ["needs username and one of"]),
         ('[registries.default]\nurl = "http://h"\npassword = "a"', ["needs username and one of"]),
         ('[registries.default]\nurl = "http://h"\ntimeout_seconds = 0', ["from 0.1 to 600"]),
+        ('[registries.default]\nurl = "http://h"\nredis_url = "h:6379"', ["must be redis://"]),
+        ('[registries.default]\nurl = "http://h"\nredis_url = "redis://"', ["must be redis://"]),
+        ('[registries.default]\nurl = "http://h"\nredis_url = "redis://h/a"', ["redis_url must"]),
+        ('[registries.default]\nurl = "http://h"\nredis_url = "redis://h?db=1"', ["redis_url"]),
+        ('[registries.default]\nurl = "http://h"\nredis_url = "redis://h:0"', ["redis_url must"]),
         ('[engines.local]\nurl = "http://h"', ["engines.local.url must be unix:///path, tcp"]),
         ('[engines.local]\nurl = "tcp://h"', ["engines.local.url must be"]),
         ('[engines.local]\nurl = "ssh://u:p@h"', ["engines.local.url must be"]),
@@ -287,6 +294,7 @@ def test_credentials_in_a_url_are_sent_elsewhere_and_not_repeated(tmp_path: Path
 def test_no_secret_is_in_a_refusal(tmp_path: Path) -> None:
     said = refusal(tmp_path, 'database_url = "mysql://ann:hunter2@h/d"')
     said += refusal(tmp_path, '[registries.default]\nurl = "http://h"\npassword = ["hunter2"]')
+    said += refusal(tmp_path, '[registries.default]\nurl = "http://h"\nredis_url = "h:hunter2"')
     assert "hunter2" not in said
 
 
@@ -333,16 +341,18 @@ def test_the_summary_is_toml_that_means_the_same_but_for_secrets(tmp_path: Path)
         url = "https://h"
         username = "a\\"nn"
         password = "hunter4"
+        redis_url = "redis://:hunter5@r:6379/1"
         [engines.local]
         containers = ["web-*"]
     """
     found = read(tmp_path, toml)
     said = summary(found)
-    for secret in ("hun@ter2", "ter2", "hunter3", "hunter4"):
+    for secret in ("hun@ter2", "ter2", "hunter3", "hunter4", "hunter5"):
         assert secret not in said
     shown = tomllib.loads(said)
     assert shown["registries"]["other.one"]["username"] == 'a"nn'
     assert shown["registries"]["other.one"]["password"] == "(hidden)"
+    assert shown["registries"]["other.one"]["redis_url"] == "redis://:(hidden)@r:6379/1"
     assert shown["database_url"] == "postgresql://me:(hidden)@db/admin?password=(hidden)"
     assert shown["engines"]["local"]["containers"] == ["web-*"]
     again = read(tmp_path, said)
@@ -353,6 +363,6 @@ def test_secrets_are_not_in_a_repr(tmp_path: Path) -> None:
     found = read(
         tmp_path,
         'database_url = "postgresql://me:hunter2@h/d"\n[registries.default]\n'
-        'url = "http://h"\nusername = "a"\npassword = "hunter2"',
+        'url = "http://h"\nusername = "a"\npassword = "hunter2"\nredis_url = "redis://:hunter2@h"',
     )
     assert "hunter2" not in repr(found)

@@ -25,7 +25,7 @@ from service.domain.errors import EngineUnreachable, RegistryUnknown
 from service.domain.health import Readiness
 from service.domain.identity import new_id
 from service.domain.job import Work
-from service.domain.ports import AuditQuery
+from service.domain.ports import AuditQuery, BlobCache
 from service.jobs.schedules import CronSchedules
 from service.settings import Settings
 from tests.fakes import Behaviour, FakeRegistry
@@ -58,6 +58,7 @@ class FakeRegistries:
     registries: dict[str, FakeRegistry] = field(default_factory=dict)
     containers: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    caches: dict[str, BlobCache] = field(default_factory=dict)
 
     def names(self) -> Sequence[str]:
         return sorted(self.registries)
@@ -72,6 +73,9 @@ class FakeRegistries:
 
     def engine(self, name: str) -> Engine:
         raise EngineUnreachable(f"The registry {name} is on no engine here.")
+
+    def blob_cache(self, name: str) -> BlobCache | None:
+        return self.caches.get(name)
 
     def version(self, name: str) -> str | None:
         return self.versions.get(name)

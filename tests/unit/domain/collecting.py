@@ -8,7 +8,7 @@ from typing import Any
 
 from service.domain.audit import Attempt, AuditTrail
 from service.domain.engine import Engine
-from service.domain.errors import RegistryUnreachable
+from service.domain.errors import CacheUnreachable, RegistryUnreachable
 from service.domain.job import Job, JobRequest
 from service.domain.ports import Writability
 from service.domain.recreation import JOB_LABEL
@@ -63,6 +63,32 @@ class ServedRegistry(FakeRegistry):
         super()._read(*what)
 
 
+class FakeBlobCache:
+    """The port `BlobCache`, in memory; it notes which containers ran when it was emptied."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.known: set[Digest] = set()
+        self.reachable = True
+        self.emptied: list[list[str]] = []
+
+    def check(self) -> None:
+        if not self.reachable:
+            raise CacheUnreachable("The Redis cannot be reached.")
+
+    def holds(self, repository: Repository, digest: Digest) -> bool:
+        assert repository
+        self.check()
+        return digest in self.known
+
+    def forget(self) -> int:
+        self.check()
+        self.emptied.append([box.name for box in self.engine.boxes.values() if box.running])
+        count = len(self.known)
+        self.known.clear()
+        return count
+
+
 class WatchedJobs(FakeJobs):
     """Jobs whose steps a test is told of."""
 
@@ -86,6 +112,7 @@ class Place:
         self.registry = ServedRegistry(self.docker)
         self.registry_version = version
         self.reference: str | None = "registry"
+        self.cache: FakeBlobCache | None = None
         self.store = FakeStore()
         self.trail = AuditTrail(self.store.audit)
         self.jobs = WatchedJobs([collection(self, self.trail, parse)])
@@ -159,6 +186,10 @@ class Place:
     def engine(self, name: str) -> Engine:
         assert name == "default"
         return self.docker
+
+    def blob_cache(self, name: str) -> FakeBlobCache | None:
+        assert name == "default"
+        return self.cache
 
     def version(self, name: str) -> str | None:
         assert name == "default"

@@ -16,7 +16,15 @@ from service.domain.putting_back import HURRY_SECONDS
 from service.domain.reference import Digest, Repository
 from tests.fakes import Behaviour, Died, image, index
 from tests.fakes_engine import Ran
-from tests.unit.domain.collecting import CONFIGURATION, READ_ONLY, REPOSITORY, ROOT, STORAGE, Place
+from tests.unit.domain.collecting import (
+    CONFIGURATION,
+    READ_ONLY,
+    REPOSITORY,
+    ROOT,
+    STORAGE,
+    FakeBlobCache,
+    Place,
+)
 
 GARBAGE = {Digest.of(b"12345"), Digest.of(b"1234567")}
 
@@ -414,6 +422,127 @@ def test_a_cache_that_outlives_a_restart(place: Place, mode: Mode) -> None:
     storage = {**CONFIGURATION["storage"], "cache": {"blobdescriptor": "redis"}}
     place.configure({"version": 0.1, "storage": storage})
     assert refused(place, mode=mode)[0] == "registry-cache-shared"
+
+
+# A cache outside of the registry.
+
+
+@pytest.fixture
+def cached(place: Place) -> Place:
+    """A registry that caches in a Redis, which is configured."""
+    storage = {**CONFIGURATION["storage"], "cache": {"blobdescriptor": "redis"}}
+    place.configure({"version": 0.1, "storage": storage})
+    place.cache = FakeBlobCache(place.docker)
+    place.cache.known = {blob for held in place.registry.contents.values() for blob in held.blobs}
+    return place
+
+
+def cache_of(place: Place) -> FakeBlobCache:
+    assert place.cache is not None
+    return place.cache
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_is_emptied_while_nothing_serves(cached: Place, mode: Mode) -> None:
+    job = cached.run(mode=mode)
+    assert code(job) == ("succeeded", None)
+    assert cache_of(cached).emptied == [[]]
+    assert cache_of(cached).known == set()
+    cached.require_as_it_was()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_is_left_alone_by_a_dry_run(cached: Place, mode: Mode) -> None:
+    assert cached.run(mode=mode, dry_run=True).state == "succeeded"
+    assert cache_of(cached).emptied == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_that_cannot_be_reached_is_told_before_anything_is_touched(
+    cached: Place, mode: Mode
+) -> None:
+    cache_of(cached).reachable = False
+    assert refused(cached, mode=mode)[0] == "registry-cache-unreachable"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_that_the_registry_does_not_fill_is_not_its_own(cached: Place, mode: Mode) -> None:
+    cache_of(cached).known.clear()
+    found = refused(cached, mode=mode)
+    assert found[0] == "registry-cache-shared"
+    assert "not the one" in found[1]
+
+
+def test_a_registry_that_holds_nothing_is_taken_at_its_word(cached: Place) -> None:
+    cached.registry.contents.clear()
+    cache_of(cached).known.clear()
+    assert cached.run().state == "succeeded"
+    assert cache_of(cached).emptied == [[]]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("mode", "number"), writes())
+def test_a_cache_is_emptied_though_the_worker_died(
+    cached: Place,
+    mode: Mode,
+    number: int,
+    when: Any,  # noqa: ANN401
+) -> None:
+    garbage = len(cached.docker.volumes[STORAGE])
+    cached.submit(mode=mode)
+    cached.docker.die(number, when)
+    with pytest.raises(Died):
+        cached.jobs.run_all()
+    cached.docker.revive()
+    cached.jobs.run_all()
+    swept = len(cached.docker.volumes[STORAGE]) < garbage
+    assert cache_of(cached).emptied or not swept
+    assert all(running == [] for running in cache_of(cached).emptied[:1])
+    cached.require_as_it_was()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_registry_does_not_serve_what_a_cache_vouches_for_in_vain(
+    cached: Place, mode: Mode
+) -> None:
+    def lose(dry_run: bool) -> Ran:  # noqa: FBT001 - as the command line has it
+        cache_of(cached).reachable = dry_run
+        return cached.collect(dry_run)
+
+    cached.speaks(lose)
+    job = cached.run(mode=mode)
+    assert code(job) == ("failed", "collection-failed")
+    assert "Redis" in str(job.error)
+    if mode == "read-only":
+        # Pulls go on until the Redis is back.
+        assert all(_read_only(box) for box in cached.registry.serving())
+        assert cached.registry.serving()
+    cached.jobs.aftermath.sweep()
+    assert cache_of(cached).emptied == []
+    cache_of(cached).reachable = True
+    cached.jobs.aftermath.sweep()
+    assert cache_of(cached).emptied == [[]]
+    cached.require_as_it_was()
+
+
+def test_a_cache_whose_address_was_taken_away_is_not_forgotten(cached: Place) -> None:
+    kept = cache_of(cached)
+    cached.jobs.die_at = "put-back"
+    cached.run(mode="stopped")
+    cached.cache = None
+    cached.jobs.run_all()
+    assert not cached.original.running
+    cached.cache = kept
+    cached.jobs.aftermath.sweep()
+    assert kept.emptied == [[]]
+    cached.require_as_it_was()
+
+
+def test_in_mode_live_it_must_be_possible_to_stop_it(cached: Place) -> None:
+    cached.original.host_config["AutoRemove"] = True
+    found = refused(cached, mode="live")
+    assert found[0] == "registry-not-collectable"
+    assert "mode live" not in found[1]
 
 
 def test_a_configuration_that_was_copied_in(place: Place) -> None:

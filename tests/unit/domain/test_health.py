@@ -11,7 +11,7 @@ from service.domain import health
 from service.domain.engine import Engine
 from service.domain.errors import RegistryUnknown
 from service.domain.health import PartStatus, Readiness
-from service.domain.ports import AuthState, Registry, RegistryState, RegistryStatus
+from service.domain.ports import AuthState, BlobCache, Registry, RegistryState, RegistryStatus
 from tests.fakes_store import FakeStore
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
@@ -49,6 +49,9 @@ class SomeRegistries:
         return cast("Registry", OneRegistry(self.asks[name]))
 
     def container(self, name: str) -> str | None:
+        raise NotImplementedError(name)
+
+    def blob_cache(self, name: str) -> BlobCache | None:
         raise NotImplementedError(name)
 
     def engine(self, name: str) -> Engine:

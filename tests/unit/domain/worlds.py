@@ -12,6 +12,7 @@ from service.domain.content import Descriptor
 from service.domain.deletion import RemoveManifest, RemoveTag, Request, referrer_tags
 from service.domain.deletion_record import Deletion
 from service.domain.engine import Engine
+from service.domain.ports import BlobCache
 from service.domain.recovery import recover
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import Remover
@@ -73,6 +74,9 @@ class OneRegistry:
     def container(self, name: str) -> str | None:
         assert name == self.registry.name
         return None
+
+    def blob_cache(self, name: str) -> BlobCache | None:
+        raise NotImplementedError(name)
 
     def engine(self, name: str) -> Engine:
         raise NotImplementedError(name)
