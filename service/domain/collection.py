@@ -46,6 +46,10 @@ INTERRUPTED = (
     "another collection."
 )
 READ_ONLY = {"REGISTRY_STORAGE_MAINTENANCE_READONLY": '{"enabled":true}'}
+LATE = (
+    "blobs became garbage after the others were measured, which can happen in mode live alone: "
+    "bytes_freed leaves them out."
+)
 ELIGIBLE_LISTED = 1000
 ANSWER_SECONDS = 60.0
 """How long a registry may take to answer after its start."""
@@ -344,6 +348,9 @@ class Collection:
         options, measured, collected = self._options, self._measured, self._collected
         visible = self._target.files.root is not None
         gone = collected.deleted or set(collected.eligible)
+        unmeasured = len(gone - self._sizes.keys()) if visible else len(gone)
+        if visible and unmeasured:
+            self._context.log("warning", f"{unmeasured} {LATE}")
         counted = measured if options.dry_run else collected
         return {
             "mode": options.mode,
@@ -356,6 +363,7 @@ class Collection:
             "blobs_deleted": len(gone),
             "bytes_eligible": sum(self._sizes.values()) if visible else None,
             "bytes_freed": sum(self._sizes.get(one, 0) for one in gone) if visible else None,
+            "blobs_unmeasured": unmeasured,
             "eligible": sorted(counted.eligible)[:ELIGIBLE_LISTED],
             "pulls_down_seconds": round(self._down.pulls.total, 3),
             "pushes_down_seconds": round(self._down.pushes.total, 3),

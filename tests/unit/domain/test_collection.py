@@ -76,6 +76,7 @@ def test_garbage_goes_and_the_registry_is_as_it_was(place: Place, mode: Mode) ->
         "blobs_deleted": 2,
         "bytes_eligible": 12,
         "bytes_freed": 12,
+        "blobs_unmeasured": 0,
         "verified": {"tags": 1, "manifests": 1, "missing_blobs": []},
     }
     assert set(job.result["eligible"]) == GARBAGE
@@ -160,6 +161,20 @@ def test_bytes_are_null_where_the_storage_cannot_be_seen(place: Place) -> None:
     result = place.run().result
     assert result is not None
     assert (result["bytes_eligible"], result["bytes_freed"]) == (None, None)
+    assert result["blobs_unmeasured"] == result["blobs_deleted"] == 2
+
+
+def test_what_becomes_garbage_after_the_measuring_is_told(place: Place) -> None:
+    def come(_job: Job, step: str) -> None:
+        if step == "collect":
+            place.put(b"late")
+
+    job = place.run_watched(come, mode="live")
+    assert job.result is not None
+    found = [job.result[name] for name in ("blobs_deleted", "bytes_freed", "blobs_unmeasured")]
+    assert found == [3, 12, 1]
+    said = [line.message for line in place.jobs.log(job.id, 0, 1000) if line.level == "warning"]
+    assert any("1 blobs became garbage" in message for message in said)
 
 
 def test_without_a_catalog_what_it_holds_is_not_verified(place: Place) -> None:
