@@ -17,7 +17,7 @@ import flask_smorest
 import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, request
 from flask.json.provider import DefaultJSONProvider
 from webargs.flaskparser import FlaskParser
 from werkzeug.routing import BaseConverter
@@ -35,7 +35,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 WITH_BODY = frozenset({"POST", "PUT"})
 ERRORS_SHOWN = 50
-BODY_LIMIT = 1024 * 1024
 
 
 class Schema(ma.Schema):
@@ -177,7 +176,7 @@ class Application(Flask):
 
     def __init__(self) -> None:
         super().__init__("service", static_folder=None)
-        self.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
+        self.config["MAX_CONTENT_LENGTH"] = requests.BODY_LIMIT
         self.url_map.merge_slashes = False
         self.json = Json(self)
 
@@ -299,7 +298,7 @@ class Blueprint(flask_smorest.Blueprint):
         def register(function: Function) -> Function:
             view = _noting(_answering(self, function, says))
             view = self._with_body(view, options) if in_body else _bodiless(view)
-            view = self._with_query(view, NoOptions if in_body else options)
+            view = _limited(self._with_query(view, NoOptions if in_body else options), says)
             self._add(path, guard.audited(view, says.scope, action, parsers), says)
             return function
 
@@ -344,6 +343,15 @@ def _wrapped(view: guard.View, before: Callable[..., None]) -> guard.View:
         return view(*given, **names)
 
     return wraps(view)(wrapper)
+
+
+def _limited(view: guard.View, says: Operation) -> guard.View:
+    """Let a body be as long as the operation says; who may not ask at all is refused before."""
+
+    def widen(*_: object) -> None:
+        request.max_content_length = says.body_limit
+
+    return _wrapped(view, before=widen)
 
 
 def _note_dry_run(change: Change, *options: Mapping[str, object]) -> None:

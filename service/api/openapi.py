@@ -14,7 +14,7 @@ import marshmallow as ma
 
 import service
 from service.api import errors as refusals
-from service.api import fields, problems
+from service.api import fields, problems, requests
 from service.api.guard import PUBLIC
 from service.domain import errors
 from service.domain.errors import RegistryAdminError
@@ -80,6 +80,9 @@ class Operation:
     parameters: tuple[str, ...] = ()
     by_digest: bool = False
     """Whether its ``reference`` must be a digest."""
+
+    body_limit: int = requests.BODY_LIMIT
+    """Bytes that its body may have, less one."""
 
 
 SECTIONS = ("openapi", "info", "servers", "tags", "paths", "components")

@@ -37,7 +37,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = problem.TABLE | {
 _OF_STATUS: dict[int, tuple[type[errors.RegistryAdminError], str]] = {
     404: (refusals.NotFound, "Nothing is at this path; /openapi.json lists what there is."),
     405: (refusals.MethodNotAllowed, "This path does not have this method."),
-    413: (refusals.ContentTooLarge, "The body is larger than 1 MiB. Nothing was changed."),
+    413: (refusals.ContentTooLarge, "The body is too large. Nothing was changed."),
     415: (refusals.UnsupportedMediaType, "Send the body as application/json."),
 }
 

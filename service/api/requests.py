@@ -8,11 +8,15 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from flask import g, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from service import log
 from service.api import context
 from service.api.errors import ContentTooLarge
 from service.domain.identity import new_id
+
+BODY_LIMIT = 1024 * 1024
+"""Bytes of a body, unless the operation says otherwise."""
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 PATH_SAFE = "/:@-._~!$&'()*+,;="
@@ -66,8 +70,15 @@ def body() -> bytes:
 
     A body in chunks is cut at the limit without a word, so one that reaches it is taken for longer.
     """
-    limit = request.max_content_length
-    read = request.get_data(cache=True)
-    if limit is not None and len(read) >= limit:
-        raise ContentTooLarge("The body is larger than 1 MiB. Nothing was changed.")
+    limit = request.max_content_length or BODY_LIMIT
+    try:
+        read = request.get_data(cache=True)
+    except RequestEntityTooLarge as error:
+        raise _too_large(limit) from error
+    if len(read) >= limit:
+        raise _too_large(limit)
     return read
+
+
+def _too_large(limit: int) -> ContentTooLarge:
+    return ContentTooLarge(f"The body is larger than {limit // 1024**2} MiB. Nothing was changed.")

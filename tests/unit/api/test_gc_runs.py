@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from service.api.bulk_deletions import ITEMS_LIMIT
 from service.domain.engine import Engine
 from service.domain.job import Work
-from service.domain.reference import Digest
+from service.domain.reference import REPOSITORY_LIMIT, Digest
 from service.jobs.collecting import collection
 from service.jobs.deleting import bulk_deletion
 from service.jobs.verifying import verification
@@ -320,6 +322,38 @@ def test_many_are_deleted_and_one_failure_stops_nothing(bed: GcBed) -> None:
     first = result["items"][0]["deletion"]
     assert bed.ask(f"{DELETIONS}/{first['id']}").json == first
     assert set(bed.registry.resolved("team/app")) == {"1", "b"}
+
+
+def many(count: int) -> list[dict[str, str]]:
+    """As many items, with the longest names there are."""
+    name = "a" * REPOSITORY_LIMIT
+    return [{"repository": name, "digest": Digest.of(str(n).encode())} for n in range(count)]
+
+
+def test_thousands_of_items_are_accepted_whatever_their_names(bed: GcBed) -> None:
+    body = json.dumps({"items": many(ITEMS_LIMIT)}, indent=4).encode()
+    assert len(body) > 3 * 1024 * 1024
+    answer = bed.ask(DELETIONS, "POST", body=body)
+    assert answer.status == 202, answer.text[:1000]
+    assert len(answer.json["params"]["items"]) == ITEMS_LIMIT
+
+
+def test_there_is_an_end_to_them(bed: GcBed) -> None:
+    answer = bed.start(DELETIONS, items=many(ITEMS_LIMIT + 1))
+    assert answer.problem == (422, "validation-failed")
+    assert answer.json["errors"][0]["pointer"] == "/items"
+    body = b" " * 8 * 1024 * 1024 + json.dumps({"items": many(1)}).encode()
+    answer = bed.ask(DELETIONS, "POST", body=body)
+    assert answer.problem == (413, "content-too-large")
+    assert "8 MiB" in answer.json["detail"]
+
+
+def test_other_operations_take_less(bed: GcBed) -> None:
+    body = b" " * 1024 * 1024 + b"{}"
+    for path in (RUNS, f"{REGISTRY}/verifications"):
+        answer = bed.ask(path, "POST", body=body)
+        assert answer.problem == (413, "content-too-large")
+        assert "1 MiB" in answer.json["detail"]
 
 
 def test_a_dry_run_of_many_changes_nothing(bed: GcBed) -> None:
