@@ -83,6 +83,21 @@ def test_a_child_that_is_gone_hurts_its_index() -> None:
     assert found.missing == {child: [name(APP, "all")]}
 
 
+def test_what_several_tags_share_is_read_once_and_hurts_each() -> None:
+    registry = filled()
+    one, two = image("one", layers=[b"a layer of both"]), image("other", layers=[b"its"])
+    registry.push(APP, two, "other")
+    inner = index(one, two)
+    registry.push(APP, inner)
+    registry.push(APP, index(inner, two), "nested")
+    del registry.contents[APP].blobs[Digest.of(b"its")]
+    found = looked_at(registry)
+    assert {at["tag"] for at in found.missing[Digest.of(b"its")]} == {"other", "nested"}
+    assert (found.manifests, found.blobs) == (7, 8)
+    asked = [what for what in registry.reads if what[0] == "manifest"]
+    assert len(asked) == len(set(asked))
+
+
 def test_progress_counts_manifests() -> None:
     seen: list[int] = []
     verify(filled(), lambda done, _total: seen.append(done))
