@@ -369,6 +369,28 @@ def test_a_deletion_takes_no_body(site: Site) -> None:
         hold(site, Bad("DELETE", target, 422, "validation-failed", body, JSON))
 
 
+@pytest.mark.parametrize(
+    ("document", "pointer"),
+    [
+        ({}, "/cron"),
+        ({"cron": "0 3 * *"}, "/cron"),
+        ({"cron": "61 3 * * *"}, "/cron"),
+        ({"cron": "@reboot"}, "/cron"),
+        ({"cron": "* * * * * *"}, "/cron"),
+        ({"cron": 3}, "/cron"),
+        ({"cron": "0 3 * * *", "time_zone": "Nowhere/Land"}, "/time_zone"),
+        ({"cron": "0 3 * * *", "time_zone": "../etc/passwd"}, "/time_zone"),
+        ({"cron": "0 3 * * *", "time_zone": ""}, "/time_zone"),
+        ({"cron": "0 3 * * *", "mode": "live"}, "/mode"),
+    ],
+)
+def test_when_to_collect(site: Site, document: object, pointer: str) -> None:
+    target, body = f"{REGISTRY}/gc-schedule", json.dumps(document).encode()
+    told = hold(site, Bad("PUT", target, 422, "validation-failed", body, JSON))
+    assert [error["pointer"] for error in told["errors"]] == [pointer]
+    hold(site, Bad("GET", target, 404, "schedule-unknown"))
+
+
 HUGE = b'{"tag": "' + b"1" * 2 * MEBIBYTE + b'"}'
 
 

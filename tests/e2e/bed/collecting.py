@@ -71,8 +71,9 @@ def inspected(registry: RunningRegistry) -> dict[str, Any]:
 
 def leftovers(registry: RunningRegistry) -> list[str]:
     """Names of containers that were made for a collection."""
-    found = registry.engine.client.containers.list(all=True, filters={"label": JOB_LABEL})
-    return [str(one.name) for one in found]
+    # Not by the list of docker-py, which inspects each: some may vanish meanwhile.
+    found = registry.engine.client.api.containers(all=True, filters={"label": JOB_LABEL})
+    return [str(one["Names"][0]).lstrip("/") for one in found]
 
 
 def is_writable(registry: RunningRegistry) -> bool:

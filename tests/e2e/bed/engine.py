@@ -44,6 +44,18 @@ health:
     threshold: 3
 """
 
+REGISTRY_CHANGES = (
+    "VOLUME /var/lib/registry",
+    "EXPOSE 5000",
+    'ENTRYPOINT ["/bin/registry"]',
+    'CMD ["serve", "/etc/docker/registry/config.yml"]',
+)
+ODD_REGISTRY = b"""\
+#!/bin/sh
+if [ "$1" = garbage-collect ] && [ -e /bed/collect ]; then . /bed/collect; fi
+exec /bin/real-registry "$@"
+"""
+
 
 class Engine:
     """An engine with the images that the bed builds; `host` is what DOCKER_HOST would hold."""
@@ -54,6 +66,7 @@ class Engine:
         self.daemon = daemon
         self.labels = {LABEL: workspace.owner}
         self.busybox = f"{IMAGES}/busybox:1-{workspace.owner}"
+        self.odd_registry = f"{IMAGES}/odd-registry:1-{workspace.owner}"
         self.registry = f"{IMAGES}/registry:2.8.2-{workspace.owner}"
         self.client = docker.DockerClient(base_url=host, timeout=API_TIMEOUT)
 
@@ -68,6 +81,15 @@ class Engine:
     def busybox_image(self) -> str:
         """Give the name of a small image that runs `/bin/sh` and busybox's commands."""
         return self.busybox if self._has(self.busybox) else self._import_busybox()
+
+    def odd_registry_image(self) -> str:
+        """Give the name of a registry's image with a shell, which collects as `/bed/collect` says.
+
+        Where that script ends without an exit, the registry collects as usual.
+        """
+        if not self._has(self.odd_registry):
+            self._import_odd_registry()
+        return self.odd_registry
 
     def prove(self) -> None:
         """Run a container: some machines start an engine that can't. Raises DockerException."""
@@ -107,26 +129,33 @@ class Engine:
 
     def _import_busybox(self) -> str:
         files = {"bin/busybox": need("busybox", "busybox-static"), "tmp/": None}
-        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True)
-        links = {f"bin/{name}": "busybox" for name in applets.stdout.split() if name != "busybox"}
-        self.load(pack(files, links), self.busybox, 'CMD ["sh"]')
+        self.load(pack(files, applets()), self.busybox, 'CMD ["sh"]')
         return self.busybox
 
+    def _import_odd_registry(self) -> None:
+        files = registry_files("bin/real-registry")
+        files |= {"bin/busybox": need("busybox", "busybox-static"), "bin/registry": ODD_REGISTRY}
+        self.load(pack(files, applets()), self.odd_registry, *REGISTRY_CHANGES)
+
     def _import_registry(self) -> str:
-        program = need("docker-registry", "docker-registry")
-        files: dict[str, Path | bytes | None] = {
-            "bin/registry": program,
-            "etc/docker/registry/config.yml": REGISTRY_CONFIG,
-        }
-        files |= {str(path).lstrip("/"): path for path in libraries(program)}
-        changes = (
-            "VOLUME /var/lib/registry",
-            "EXPOSE 5000",
-            'ENTRYPOINT ["/bin/registry"]',
-            'CMD ["serve", "/etc/docker/registry/config.yml"]',
-        )
-        self.load(pack(files, {}), self.registry, *changes)
+        self.load(pack(registry_files("bin/registry"), {}), self.registry, *REGISTRY_CHANGES)
         return self.registry
+
+
+def registry_files(place: str) -> dict[str, Path | bytes | None]:
+    """Give the files of a registry's image, with its program at a place."""
+    program = need("docker-registry", "docker-registry")
+    files: dict[str, Path | bytes | None] = {
+        place: program,
+        "etc/docker/registry/config.yml": REGISTRY_CONFIG,
+    }
+    return files | {str(path).lstrip("/"): path for path in libraries(program)}
+
+
+def applets() -> dict[str, str]:
+    """Give the links to busybox that are its commands."""
+    listed = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True)
+    return {f"bin/{name}": "busybox" for name in listed.stdout.split() if name != "busybox"}
 
 
 def open_engine(workspace: Workspace) -> Engine:

@@ -40,6 +40,8 @@ class Shape:
     htpasswd: tuple[str, str] | None = None
     tls: bool | Literal["client"] = False
     env: Mapping[str, str] = field(default_factory=dict)
+    root: str = ROOT  # where it stores, in its volume
+    config: bytes | None = None  # a configuration that is mounted
     run: Mapping[str, Any] = field(default_factory=dict)  # more arguments of the engine's create
 
 
@@ -81,9 +83,9 @@ class RunningRegistry:
         return str(self.container.id)
 
     def storage(self) -> Path:
-        """Where this machine sees what the container has at /var/lib/registry."""
+        """Where this machine sees what the registry stores."""
         volume = self.engine.client.volumes.get(str(self.volume))
-        return Path(volume.attrs["Mountpoint"])
+        return Path(volume.attrs["Mountpoint"]) / self.shape.root.removeprefix(ROOT).lstrip("/")
 
     def blob_path(self, digest: str) -> Path:
         """Where a blob's (or manifest's) bytes are on this machine."""
@@ -180,7 +182,11 @@ class RunningRegistry:
         return self.authority.client() if self.authority and wanted else None
 
     def _create(self) -> None:
-        options = {"network_mode": "host", "labels": self.engine.labels} | dict(self.shape.run)
+        options: dict[str, Any] = {"network_mode": "host", "labels": self.engine.labels}
+        if self.shape.config is not None:
+            (self.folder / "config.yml").write_bytes(self.shape.config)
+            options["command"] = ["serve", "/bed/config.yml"]
+        options |= self.shape.run
         mounts = [
             Mount(ROOT, self.volume, type="volume"),
             Mount("/bed", str(self.folder), type="bind", read_only=True),
@@ -195,6 +201,8 @@ class RunningRegistry:
         found["REGISTRY_STORAGE_DELETE_ENABLED"] = json.dumps(self.shape.delete)
         if self.shape.read_only:
             found["REGISTRY_STORAGE_MAINTENANCE_READONLY"] = '{"enabled":true}'
+        if self.shape.root != ROOT:
+            found["REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"] = self.shape.root
         return found | self._auth_environment() | self._tls_environment()
 
     def _auth_environment(self) -> dict[str, str]:

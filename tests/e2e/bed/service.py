@@ -29,6 +29,7 @@ class Service:
         self.config = self.folder / "config.toml"
         self.host = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.host}"
+        self.prefix: tuple[str, ...] = ()  # of its command: what it is started by
         self.child: Child | None = None
         self.secrets: dict[str, str] = {}
         self.configure(settings)
@@ -40,9 +41,8 @@ class Service:
 
     def start(self, *arguments: str) -> None:
         """Start it and wait until it is ready; `arguments` follow `serve`."""
-        self.child = Child(
-            self.workspace, registry_admin("serve", *arguments), self.log, self.environment()
-        )
+        command = [*self.prefix, *registry_admin("serve", *arguments)]
+        self.child = Child(self.workspace, command, self.log, self.environment())
         wait_until(lambda: self._ready() or not self._running(), 60, "service ready")
         if not self._running():
             raise RuntimeError(f"the service ended:\n{self.child.tail()}")
