@@ -34,7 +34,7 @@ STOP_SECONDS = 15.0
 """How long children may take to end what they are at."""
 
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 4.0
+LONGEST_PAUSE_SECONDS = 2.0
 """What a worker left in the middle is put back by the next one: a registry may be down until then.
 """
 

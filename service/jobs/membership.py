@@ -12,7 +12,7 @@ from itertools import count
 from service.domain.errors import StoreUnavailable
 from service.domain.health import Workers
 
-SILENT_SECONDS = 5.0
+SILENT_SECONDS = 4.0
 """A worker that says nothing for so long is dead; it says something every second."""
 
 log = logging.getLogger(__name__)

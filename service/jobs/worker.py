@@ -27,7 +27,7 @@ from service.jobs.tasks import Tasks, within
 BEAT_SECONDS = 1.0
 """How often a worker says that it lives, where others wait for its death."""
 
-TAKEOVER_SECONDS = 2.0
+TAKEOVER_SECONDS = 1.0
 RECOVERY_SECONDS = 5.0
 """How long an interrupted deletion may wait for its registry to be back, and then for us."""
 

@@ -86,6 +86,15 @@ def test_the_engine_is_killed_at_each_step(site: Site, mode: Mode) -> None:
         require_back(site, mode, step, kill_engine)
 
 
+@pytest.mark.parametrize("kill", [kill_worker, kill_service])
+def test_the_service_is_killed_with_postgresql(
+    registry: MakeRegistry, service: MakeService, database_url: str, kill: Kill
+) -> None:
+    made = registry(run=RESTARTS)
+    site = Site(made, service(made, settings={"database_url": database_url}))
+    require_back(site, "read-only", "collect", kill)
+
+
 def require_back(site: Site, mode: Mode, step: str, kill: Kill) -> None:
     """Kill at a step; hold that all is back in time, and that the job says what happened."""
     site.fill()

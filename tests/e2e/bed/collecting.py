@@ -5,11 +5,14 @@ import itertools
 import sqlite3
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from demo.images import Manifest, base_layer, digest_of, image, layer, sample
 from service.domain.collectable import Mode
@@ -100,12 +103,18 @@ def database(service: Service) -> Path:
     return found
 
 
+def connected(service: Service) -> sqlite3.Connection | psycopg.Connection[Any]:
+    """Connect to the service's database."""
+    url = tomllib.loads(service.config.read_text()).get("database_url")
+    return psycopg.connect(url, autocommit=True) if url else sqlite3.connect(database(service))
+
+
 def await_step(service: Service, step: str) -> str:
     """Return when the newest job is at a step, or has ended; gives its state then.
 
     Out of the database, which is quicker than to ask the service.
     """
-    with contextlib.closing(sqlite3.connect(database(service))) as connection:
+    with contextlib.closing(connected(service)) as connection:
         ask = "SELECT state, phase FROM job ORDER BY id DESC LIMIT 1"
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
