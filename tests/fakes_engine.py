@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from service.domain.audit import Change
-from service.domain.engine import Creation, Inspected, LayerChange, Output, RestartPolicy
+from service.domain.engine import Creation, Entry, Inspected, LayerChange, Output, RestartPolicy
 from service.domain.errors import (
     ContainerNameTaken,
     ContainerNotRunning,
@@ -62,6 +63,12 @@ DEFAULT_HOST_CONFIG: Mapping[str, Any] = {
     "ShmSize": 67108864,
     "Ulimits": [],
 }
+PROC: Mapping[str, bytes] = {
+    "sys/kernel/core_pattern": b"core\n",
+    "sys/kernel/core_uses_pid": b"0\n",
+    "1/status": b"Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t\nCapEff:\t00000000a80425fb\n",
+}
+"""What the kernel tells in every container: its processes are root, with the usual capabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,12 @@ class Box:
     created: float = 1.7e9
     """When, in seconds since 1970."""
     files: dict[str, bytes] = field(default_factory=dict)
+    proc: dict[str, bytes] = field(default_factory=dict)
+    """Files below its /proc, besides those of PROC."""
+    working_directory: str | None = None
+    folders: dict[str, Entry] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    """Folders that nobody can see into."""
     changes: list[LayerChange] = field(default_factory=list)
     """What the writable layer has otherwise, besides files added."""
     log: list[tuple[Literal["stdout", "stderr"], bytes]] = field(default_factory=list)
@@ -234,6 +247,32 @@ class FakeEngine(Mortal):
                 f"{IN_PROC[name]:26}{_shown(s):21}{_shown(h):21}units" for name, (s, h) in rows
             )
             return "\n".join(lines).encode() if box.running else None
+
+    def read_proc(self, container_id: str, path: str) -> bytes | None:
+        if path == "1/limits":
+            return self.process_limits(container_id)
+        with self._reading():
+            box = self.box(container_id)
+            return {**PROC, **box.proc}.get(path) if box.running else None
+
+    def working_directory(self, container_id: str) -> str | None:
+        with self._reading():
+            return self.box(container_id).working_directory
+
+    def look(self, container_id: str, path: str) -> Entry | None:
+        with self._reading():
+            return self.box(container_id).folders.get(path)
+
+    def files_in(
+        self, container_id: str, path: str, matches: Callable[[str], bool]
+    ) -> Sequence[Entry] | None:
+        with self._reading():
+            box = self.box(container_id)
+            if path in box.hidden:
+                return None
+            places = [PurePosixPath(one) for one in sorted(box.files)]
+            mine = [one for one in places if str(one.parent) == path and matches(one.name)]
+            return [file_entry(one.name, len(box.files[str(one)])) for one in mine]
 
     def controller(self, change: Change) -> FakeController:
         return FakeController(self, change)
@@ -579,6 +618,16 @@ class FakeController:
             self._engine.pulse()
             time.sleep(LOOK_SECONDS)
         return exit_code()
+
+
+def file_entry(name: str, size: int) -> Entry:
+    """A file of root."""
+    return Entry(name, False, True, 0o644, size, datetime(2026, 1, 1, tzinfo=UTC), 0, 0)  # noqa: FBT003
+
+
+def folder_entry(path: str, mode: int = 0o755, uid: int | None = 0, gid: int | None = 0) -> Entry:
+    """A folder."""
+    return Entry(path, True, False, mode, 0, datetime(2026, 1, 1, tzinfo=UTC), uid, gid)  # noqa: FBT003
 
 
 def _shown(limit: int) -> str:

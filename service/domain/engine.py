@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from service.domain.audit import Change
@@ -31,6 +32,23 @@ class LayerChange:
 
     path: str
     kind: Literal["added", "modified", "deleted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or folder in a container; ``mode`` is that of chmod(1), of the owner it is by number.
+
+    ``uid`` and ``gid`` are None where they are not told.
+    """
+
+    name: str
+    directory: bool
+    regular: bool
+    mode: int
+    size: int
+    modified_at: datetime
+    uid: int | None = None
+    gid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,29 @@ class Engine(Protocol):
 
     def layer_changes(self, container_id: str) -> Sequence[LayerChange]:
         """What a container's writable layer has otherwise than its image, by path."""
+
+    def read_proc(self, container_id: str, path: str) -> bytes | None:
+        """A file below a running container's /proc, such as ``1/status``, at most 64 KiB.
+
+        ``1`` is its first process. None where it cannot be seen.
+        """
+
+    def working_directory(self, container_id: str) -> str | None:
+        """Where its first process is, such as ``/srv``; None where that cannot be seen."""
+
+    def look(self, container_id: str, path: str) -> Entry | None:
+        """A folder or file as a running container sees it, links followed.
+
+        None when it is not there, or where it cannot be seen: in a tmpfs, at times.
+        """
+
+    def files_in(
+        self, container_id: str, path: str, matches: Callable[[str], bool]
+    ) -> Sequence[Entry] | None:
+        """Regular files directly in a folder whose names match, sorted by name, 1000 at most.
+
+        None where the folder cannot be seen into. No content is kept of them.
+        """
 
     def process_limits(self, container_id: str) -> bytes | None:
         """The ``/proc/PID/limits`` of a container's first process; None where it is not seen."""

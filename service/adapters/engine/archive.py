@@ -7,9 +7,12 @@ import json
 import tarfile
 import time
 from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 from service.adapters.engine.transport import READ_SECONDS, Answer, Call, Transport, container_path
+from service.domain.engine import Entry
 
 NOT_FOUND = 404
 STAT_HEADER = "X-Docker-Container-Path-Stat"
@@ -55,6 +58,33 @@ def read(transport: Transport, container_id: str, path: str, limit: int) -> byte
             raise transport.lost(error) from error
 
 
+def resolve(transport: Transport, container_id: str, path: str) -> str | None:
+    """A path with all links followed; None when it is not there, or out of the engine's sight."""
+    found = PurePosixPath("/")
+    for part in PurePosixPath(path).parts[1:]:
+        told = _head(transport, container_id, str(found / part))
+        if told is None:
+            return None
+        # The engine has resolved the target within the container already.
+        found = PurePosixPath(told["linkTarget"]) if told["mode"] & LINK else found / part
+    return str(found)
+
+
+def details(transport: Transport, container_id: str, path: str) -> Entry | None:
+    """A regular file, without its owner, whom the engine tells in archives alone."""
+    told = _head(transport, container_id, path)
+    if told is None or told["mode"] & (LINK | NOT_REGULAR):
+        return None
+    return Entry(
+        PurePosixPath(path).name,
+        directory=False,
+        regular=True,
+        mode=told["mode"] & 0o777,
+        size=int(told["size"]),
+        modified_at=datetime.fromisoformat(told["mtime"]).astimezone(UTC),
+    )
+
+
 def _head(transport: Transport, container_id: str, path: str) -> dict[str, Any] | None:
     """What the engine knows of a path; None when it is not there. Raise ContainerUnknown."""
     call = Call("HEAD", container_path(container_id, "/archive"), {"path": path})
@@ -68,7 +98,7 @@ def _head(transport: Transport, container_id: str, path: str) -> dict[str, Any] 
 
 
 def _only_file(response: Answer, limit: int) -> bytes | None:
-    source = cast("IO[bytes]", _Bounded(response, limit + TAR_OVERHEAD))
+    source = cast("IO[bytes]", Bounded(response, limit + TAR_OVERHEAD))
     with tarfile.open(fileobj=source, mode="r|") as archive:
         member = archive.next()
         # It may have grown since it was looked at.
@@ -78,7 +108,7 @@ def _only_file(response: Answer, limit: int) -> bytes | None:
         return content.read() if content else None
 
 
-class _Bounded:
+class Bounded:
     """A body to read from, with an end to its size and to the time it may take."""
 
     def __init__(self, response: Answer, limit: int) -> None:
@@ -87,6 +117,7 @@ class _Bounded:
         self._deadline = time.monotonic() + READ_SECONDS
 
     def read(self, size: int) -> bytes:
+        """Read as a file does; raise TimeoutError at either end."""
         if self._left < 0 or time.monotonic() > self._deadline:
             raise TimeoutError("the file did not come whole in time")
         data = self._response.raw.read(size)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from service.adapters.engine import archive
 from service.adapters.engine.controller import DockerController
-from service.adapters.engine.limits import process_limits
+from service.adapters.engine.places import Places
+from service.adapters.engine.procfs import Procfs
 from service.adapters.engine.transport import Call, Transport, container_path, image_path
 from service.adapters.engine.versions import RegistryVersions
 from service.domain.audit import Change
-from service.domain.engine import Inspected, LayerChange
-from service.domain.errors import RegistryAdminError
+from service.domain.engine import Entry, Inspected, LayerChange
+from service.domain.errors import EngineUnreachable, RegistryAdminError
 from service.domain.health import PartStatus
 from service.settings import EngineSettings
 
 STATUS_SECONDS = 5.0
-SIZE_SECONDS = 120.0
-"""How long an engine may take to look through a writable layer."""
-
-KINDS: Sequence[Literal["modified", "added", "deleted"]] = ("modified", "added", "deleted")
-"""What the engine's numbers for changes of a layer mean."""
+SIZE_SECONDS = 10.0
+"""How long an engine may add up a writable layer: one that takes longer is not waited for."""
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +30,11 @@ log = logging.getLogger(__name__)
 class DockerEngine:
     """An engine by its URL. Safe between threads: each has a client of its own."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        """Connect when first asked to."""
+    def __init__(self, settings: EngineSettings, proc: Path = Path("/proc")) -> None:
+        """Connect when first asked to; ``proc`` is our own /proc."""
         self._transport = Transport(settings)
+        self._procfs = Procfs(self._transport, proc, same_kernel=settings.url.startswith("unix://"))
+        self._places = Places(self._transport, self._procfs)
         self._versions = RegistryVersions(self._transport)
 
     @property
@@ -74,19 +74,39 @@ class DockerEngine:
     def writable_size(self, container_id: str) -> int | None:
         """See the port."""
         call = Call("GET", container_path(container_id, "/json"), {"size": 1}, seconds=SIZE_SECONDS)
-        size = self._transport.ask(call).get("SizeRw")
+        try:
+            size = self._transport.ask(call).get("SizeRw")
+        except EngineUnreachable as error:
+            log.debug("the size of %s is not told in time: %s", container_id, error)
+            return None
         return None if size is None else int(size)
 
     def layer_changes(self, container_id: str) -> Sequence[LayerChange]:
         """See the port."""
-        path = container_path(container_id, "/changes")
-        found = self._transport.ask(Call("GET", path, seconds=SIZE_SECONDS)) or ()
-        changes = (LayerChange(one["Path"], KINDS[one["Kind"]]) for one in found)
-        return sorted(changes, key=lambda change: change.path)
+        return self._places.changes(container_id)
 
     def process_limits(self, container_id: str) -> bytes | None:
         """See the port."""
-        return process_limits(self._transport, container_id, Path("/proc"))
+        return self.read_proc(container_id, "1/limits")
+
+    def read_proc(self, container_id: str, path: str) -> bytes | None:
+        """See the port."""
+        container = self.container(container_id)
+        return self._procfs.read(container, path) if container["State"]["Running"] else None
+
+    def working_directory(self, container_id: str) -> str | None:
+        """See the port."""
+        return self._procfs.working_directory(self.container(container_id))
+
+    def look(self, container_id: str, path: str) -> Entry | None:
+        """See the port."""
+        return self._places.look(self.container(container_id), path)
+
+    def files_in(
+        self, container_id: str, path: str, matches: Callable[[str], bool]
+    ) -> Sequence[Entry] | None:
+        """See the port."""
+        return self._places.files(self.container(container_id), path, matches)
 
     def controller(self, change: Change) -> DockerController:
         """See the port."""

@@ -67,6 +67,7 @@ class Engine:
         self.labels = {LABEL: workspace.owner}
         self.busybox = f"{IMAGES}/busybox:1-{workspace.owner}"
         self.odd_registry = f"{IMAGES}/odd-registry:1-{workspace.owner}"
+        self.alone = f"{IMAGES}/alone:1-{workspace.owner}"
         self.registry = f"{IMAGES}/registry:2.8.2-{workspace.owner}"
         self.client = docker.DockerClient(base_url=host, timeout=API_TIMEOUT)
 
@@ -90,6 +91,12 @@ class Engine:
         if not self._has(self.odd_registry):
             self._import_odd_registry()
         return self.odd_registry
+
+    def alone_image(self) -> str:
+        """Give the name of an image that holds `/sleep` and nothing else."""
+        if not self._has(self.alone):
+            self.load(pack({"sleep": need("busybox", "busybox-static")}, {}), self.alone)
+        return self.alone
 
     def prove(self) -> None:
         """Run a container: some machines start an engine that can't. Raises DockerException."""
