@@ -57,6 +57,8 @@ class EngineSettings:
     url: str
     containers: tuple[str, ...] = ()
     certs_dir: Path | None = None
+    implied: bool = False
+    """Whether nobody has configured it: the local one, which may then well not be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,7 +523,8 @@ def _names(rows: Sequence[Setting]) -> list[str]:
 
 def _engines(source: _Source) -> dict[str, EngineSettings]:
     sections = source.section("engines")
-    sections.setdefault(DEFAULT_ENGINE, source.table("", {}, ENGINE, inherits=True))
+    implied = {} if DEFAULT_ENGINE in sections else {"implied": True}
+    sections.setdefault(DEFAULT_ENGINE, {**source.table("", {}, ENGINE, inherits=True), **implied})
     # Whatever DOCKER_HOST holds is not checked: it is not ours, and may never be needed.
     url = source.environ.get("DOCKER_HOST") or DOCKER_SOCKET
     return {

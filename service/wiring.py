@@ -226,7 +226,8 @@ def _containers(settings: Settings, engines: Mapping[str, DockerEngine]) -> Cont
     for name, engine in engines.items():
         mine = (one for one in settings.registries.values() if one.engine == name)
         own = {one.container: one.name for one in mine if one.container}
-        rules.append(Rules(engine, settings.engines[name].containers, own))
+        if own or not settings.engines[name].implied or len(engines) == 1:
+            rules.append(Rules(engine, settings.engines[name].containers, own))
     return Containers(rules, own_container_id())
 
 

@@ -248,6 +248,10 @@ class FakeEngine(Mortal):
             )
             return "\n".join(lines).encode() if box.running else None
 
+    def last_lines(self, container_id: str, count: int) -> Sequence[str]:
+        with self._reading():
+            return [line.decode() for _, line in self.box(container_id).log[-count:]]
+
     def read_proc(self, container_id: str, path: str) -> bytes | None:
         if path == "1/limits":
             return self.process_limits(container_id)

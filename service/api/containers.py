@@ -199,12 +199,14 @@ def _within_limits(one: Allowed) -> bool:
 def list_containers(options: Options) -> Found:
     """List the containers that the settings allow, and the caller's limits."""
     mine = [one for one in context.services().containers.all() if _within_limits(one)]
+    mine.sort(key=_key)
     found, headers = page(sliced(mine, _key), options, _key)
     return {**found, "items": [one for one in spread(_present, found["items"]) if one]}, headers
 
 
 def _key(one: Allowed) -> str:
-    return f"{one.name}:{one.engine.name}"
+    # A space comes before whatever a name can hold, so that this is the order of the names' bytes.
+    return f"{one.name} {one.engine.name}"
 
 
 def _present(one: Allowed) -> dict[str, Any] | None:
@@ -232,6 +234,7 @@ def get_container(container: str) -> dict[str, Any]:
             *NAMED,
             errors.ContainerNotRunning,
             errors.ContainerIsSelf,
+            errors.GcAlreadyActive,
         ),
         **STARTS,
     ),
@@ -261,6 +264,7 @@ def restart_container(
 
 def _require_restartable(one: Allowed) -> None:
     context.services().containers.require_not_self(one)
+    exclusion.require_no_collection_in(one)
     status = one.engine.container(one.container_id)["State"]["Status"]
     if status in {"paused", "dead", "removing"}:
         raise errors.ContainerNotRunning(
@@ -292,9 +296,8 @@ def set_restart_policy(change: Change, options: Options, container: str) -> dict
     one = find(container, WRITE)
     change.details.update(options)
     policy = RestartPolicy(options["name"], options.get("maximum_retry_count", 0))
-    if one.registry is not None:
-        # It holds the registry down by the policy, and gives back the one it found.
-        exclusion.require_no_collection(context.services().registries.get(one.registry))
+    # It holds the registry down by the policy, and gives back the one it found.
+    exclusion.require_no_collection_in(one)
     if one.engine.container(one.container_id)["HostConfig"].get("AutoRemove"):
         raise errors.ContainerAutoRemove(
             f"The container '{one.name}' was started with --rm: the engine removes it when it "

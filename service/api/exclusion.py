@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.api import auth, context
+from service.domain.containers import Allowed
 from service.domain.errors import GcAlreadyActive, InsufficientScope
 from service.domain.job import Job
 from service.domain.ports import Registry
@@ -19,6 +20,12 @@ def require_no_collection(registry: Registry) -> None:
     job = active_collection(registry)
     if job is not None and not job.params["dry_run"]:
         raise already_active(registry.name, job.id)
+
+
+def require_no_collection_in(container: Allowed) -> None:
+    """Raise GcAlreadyActive likewise, where the container is a registry's own."""
+    if container.registry is not None:
+        require_no_collection(context.services().registries.get(container.registry))
 
 
 def already_active(registry: str, job_id: object) -> GcAlreadyActive:

@@ -125,6 +125,9 @@ class Engine(Protocol):
         None where the folder cannot be seen into. No content is kept of them.
         """
 
+    def last_lines(self, container_id: str, count: int) -> Sequence[str]:
+        """The last lines of a container's log, oldest first; none where its log cannot be read."""
+
     def process_limits(self, container_id: str) -> bytes | None:
         """The ``/proc/PID/limits`` of a container's first process; None where it is not seen."""
 

@@ -16,6 +16,9 @@ PROOF_SECONDS = 2.0
 """A program that ends at once has done so by then."""
 
 LOOK_SECONDS = 0.1
+LINES = 20
+"""How many of its last lines are told of a container that fails."""
+
 SLACK_SECONDS = 30.0
 NANOSECONDS = 1e9
 DEFAULT_CHECK_SECONDS = 30.0
@@ -49,8 +52,18 @@ def restart(
         ) from error
     context.settled(COMPENSATION)
     context.step("prove")
-    proven = prove(engine, container_id)
+    try:
+        proven = prove(engine, container_id)
+    except RestartFailed:
+        tell_last_lines(engine, container_id, context)
+        raise
     return {"started_at": proven["State"]["StartedAt"], "health": health(proven)}
+
+
+def tell_last_lines(engine: Engine, container_id: str, context: JobContext) -> None:
+    """Have the job's log hold what the container said last; an error's detail never does."""
+    for line in engine.last_lines(container_id, LINES):
+        context.log("error", line)
 
 
 def prove(engine: Engine, container_id: str) -> Inspected:
@@ -95,12 +108,13 @@ def _require_running(container: Inspected, first: Inspected) -> None:
     if again or state["StartedAt"] != first["State"]["StartedAt"] or state.get("Restarting"):
         raise RestartFailed(
             f"The container '{name}' ended right after its start, and the engine starts it again "
-            f"and again. Look at: docker logs {name}"
+            f"and again. Its last lines are in the job's log; more: docker logs {name}"
         )
     if not state.get("Running"):
         raise RestartFailed(
             f"The container '{name}' ended right after its start, with exit code "
-            f"{state.get('ExitCode')}. Look at: docker logs {name}"
+            f"{state.get('ExitCode')}. Its last lines are in the job's log; more: "
+            f"docker logs {name}"
         )
 
 

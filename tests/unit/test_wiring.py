@@ -9,7 +9,7 @@ import pytest
 
 from service import wiring
 from service.adapters.store import SqlStore
-from service.domain.errors import RegistryUnknown
+from service.domain.errors import ContainerUnknown, EngineUnreachable, RegistryUnknown
 from service.settings import Settings, load
 
 CONFIG = """
@@ -80,6 +80,33 @@ def test_the_tables_are_there_after_preparing(settings: Settings) -> None:
     assert parts.store.tokens.page(1, None) == []
     assert parts.recover() == 0
     parts.store.close()
+
+
+FAR = "[engines.far]\nurl = 'tcp://127.0.0.1:1'\n"
+REGISTRY = "[registries.a]\nurl = 'http://127.0.0.1:2'\ncontainer = 'registry'\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "engines"),
+    [
+        ("", {"local"}),
+        (FAR, {"far"}),
+        (FAR + "[engines.local]\n", {"far", "local"}),
+        (FAR + REGISTRY, {"far", "local"}),
+    ],
+)
+def test_containers_are_looked_for_on_engines_that_somebody_named(
+    tmp_path: Path, config: str, engines: set[str]
+) -> None:
+    (tmp_path / "c.toml").write_text(config)
+    environment = {
+        "REGISTRY_ADMIN_DATA_DIR": str(tmp_path),
+        "DOCKER_HOST": f"unix://{tmp_path}/none.sock",
+    }
+    containers = wiring.build(load(tmp_path / "c.toml", environment)).containers
+    for name in ("far", "local"):
+        with pytest.raises(EngineUnreachable if name in engines else ContainerUnknown):
+            containers.find(f"{name}:web")
 
 
 @pytest.mark.parametrize("module", FORBIDDEN)

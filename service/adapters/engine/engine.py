@@ -11,12 +11,13 @@ from typing import Any
 from service.adapters.engine import archive
 from service.adapters.engine.controller import DockerController
 from service.adapters.engine.places import Places
+from service.adapters.engine.processes import Processes
 from service.adapters.engine.procfs import Procfs
 from service.adapters.engine.transport import Call, Transport, container_path, image_path
 from service.adapters.engine.versions import RegistryVersions
 from service.domain.audit import Change
 from service.domain.engine import Entry, Inspected, LayerChange
-from service.domain.errors import EngineUnreachable, RegistryAdminError
+from service.domain.errors import EngineRefused, EngineUnreachable, RegistryAdminError
 from service.domain.health import PartStatus
 from service.settings import EngineSettings
 
@@ -84,6 +85,15 @@ class DockerEngine:
     def layer_changes(self, container_id: str) -> Sequence[LayerChange]:
         """See the port."""
         return self._places.changes(container_id)
+
+    def last_lines(self, container_id: str, count: int) -> Sequence[str]:
+        """See the port."""
+        try:
+            lines = Processes(self._transport).last_lines(container_id, count)
+        except EngineRefused as error:  # not every log driver keeps what it is given
+            log.debug("the log of %s is not to be read: %s", container_id, error)
+            return []
+        return [line.decode(errors="replace") for line in lines]
 
     def process_limits(self, container_id: str) -> bytes | None:
         """See the port."""

@@ -27,6 +27,8 @@ FIRST_LOOK_SECONDS = 0.01
 LOOK_SECONDS = 5.0
 """How often a container is looked at whose log says nothing."""
 
+TAIL_SECONDS = 10.0
+
 ENDED = frozenset({"exited", "dead"})
 
 
@@ -61,6 +63,18 @@ class Processes:
             if not follow(stream, Multiplexed(output), patience):
                 return None
         return _until(lambda: self._exec_code(exec_path), patience)
+
+    def last_lines(self, container_id: str, count: int) -> list[bytes]:
+        """The last lines of a container's log, oldest first, as ``Engine.last_lines`` promises."""
+        found: list[bytes] = []
+        config = self._transport.inspect(container_id)["Config"]
+        log = _Log(lambda _, line: found.append(line), terminal=bool(config.get("Tty")))
+        query = {"stdout": 1, "stderr": 1, "tail": count}
+        path = container_path(container_id, "/logs")
+        patience = Patience(lambda: False, TAIL_SECONDS)
+        with Stream(self._transport, Call("GET", path, query)) as stream:
+            follow(stream, log.feeder(), patience)
+        return found[-count:]
 
     def wait(
         self, container_id: str, output: Output, stop: Callable[[], bool], timeout_seconds: float

@@ -212,6 +212,37 @@ class EngineContract:
         assert text is not None
         assert Ulimit("nofile", 100, 200) in read_limits(text)
 
+    def test_the_last_lines_are_told_running_or_not(
+        self, bed: EngineBed, port: Engine, controller: EngineController
+    ) -> None:
+        made = controller.create(Creation(bed.name(), bed.body(*TALK)))
+        assert port.last_lines(made, 5) == []
+        controller.start(made)
+        controller.wait(made, Lines(), never, 30)
+        assert sorted(port.last_lines(made, 5)) == ["err", "out", "rest"]
+        assert len(port.last_lines(made, 2)) == 2
+
+    def test_what_the_kernel_tells_of_the_first_process_is_read_while_it_runs(
+        self, port: Engine, controller: EngineController, sleeper: str
+    ) -> None:
+        assert b"Uid:" in (port.read_proc(sleeper, "1/status") or b"")
+        assert port.read_proc(sleeper, "sys/kernel/core_pattern")
+        assert port.read_proc(sleeper, "1/nowhere") is None
+        controller.stop(sleeper, 0)
+        assert port.read_proc(sleeper, "1/status") is None
+
+    def test_a_folder_that_is_not_there_is_not_seen(self, port: Engine, sleeper: str) -> None:
+        assert port.look(sleeper, "/nowhere/at/all") is None
+        assert port.files_in(sleeper, "/nowhere", lambda _: True) == []
+
+    def test_files_of_a_folder_are_told_by_their_names(
+        self, bed: EngineBed, port: Engine, sleeper: str
+    ) -> None:
+        bed.write_file(sleeper, "/core.1", b"12345")
+        bed.write_file(sleeper, "/other", b"1")
+        found = port.files_in(sleeper, "/", lambda name: name.startswith("core"))
+        assert [(one.name, one.size, one.regular) for one in found or ()] == [("core.1", 5, True)]
+
     def test_what_is_created_is_not_started(
         self, bed: EngineBed, port: Engine, controller: EngineController
     ) -> None:

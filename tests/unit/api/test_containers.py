@@ -56,6 +56,13 @@ class DockBed(Bed):
         self.jobs.run_all()
         return self.ask(answer.headers["Location"]).json
 
+    def collect(self, *, dry_run: bool = False) -> str:
+        """Have a collection of the registry under way; give its job's id."""
+        params = {"mode": "stopped", "dry_run": dry_run, "delete_untagged": False}
+        with self.trail.attempt(Attempt("gc.start", "root")) as change:
+            request = JobRequest("gc", params, "root", "default", exclusive="registry/default")
+            return self.jobs.submit(change, request).id
+
     def policy(self, **body: object) -> Reply:
         return self.ask(POLICY, "PUT", body=body)
 
@@ -80,7 +87,22 @@ def test_pages_give_each_once(bed: DockBed) -> None:
     assert bed.names(first["next"]) == ["web-1"]
 
 
-@pytest.mark.parametrize("what", ["", "/restart", "/restart-policy", "/changes"])
+def test_pages_are_in_the_order_of_their_bytes_and_lose_none(bed: DockBed) -> None:
+    for name in ("web-1-a", "web-1.a", "web-1_a", "web-10", "web-B", "web-b"):
+        bed.engine.run(name, "app:1")
+    bed.far.run("web-1", "app:1")
+    every = bed.names()
+    assert every == sorted(every, key=str.encode)
+    paged, path = [], f"{CONTAINERS}?n=1"
+    while path:
+        page = bed.ask(path).json
+        paged += [one["name"] for one in page["items"]]
+        path = page["next"]
+    assert paged == every
+    assert len(paged) == 10
+
+
+@pytest.mark.parametrize("what", ["", "/restart", "/restart-policy", "/changes", "/core-dumps"])
 def test_what_is_forbidden_and_what_is_absent_are_answered_alike(bed: DockBed, what: str) -> None:
     method = {"/restart": "POST", "/restart-policy": "PUT"}.get(what, "GET")
     body = {"name": "always"} if method == "PUT" else {} if method == "POST" else None
@@ -269,6 +291,38 @@ def test_the_services_own_container_is_refused(bed: DockBed) -> None:
     assert answer.problem == (409, "container-is-self")
 
 
+def test_a_registry_that_is_collected_is_not_restarted_meanwhile(bed: DockBed) -> None:
+    collected = bed.collect()
+    answer = bed.ask(f"{CONTAINERS}/registry/restart", "POST", body={})
+    assert answer.problem == (409, "gc-already-active")
+    assert answer.json["job"] == collected
+    assert answer.headers["Retry-After"]
+    assert bed.ask(f"{WEB}/restart", "POST", body={}).status == 202
+    assert bed.engine.writes == []
+
+
+def test_a_dry_run_of_a_collection_is_waited_for(bed: DockBed) -> None:
+    bed.collect(dry_run=True)
+    answer = bed.ask(f"{CONTAINERS}/registry/restart", "POST", body={})
+    assert answer.status == 202
+    assert answer.json["registry"] == "default"
+
+
+def test_one_that_fails_leaves_its_last_lines_in_the_job_s_log(bed: DockBed) -> None:
+    lines = [("stdout", b"%d" % number) for number in range(30)]
+    bed.engine.programs[("boom",)] = Ran([*lines, ("stderr", b"no such host")], exit_code=3)  # type: ignore[list-item]
+    bed.engine.run("web-2", "app:1", Cmd=["boom"])
+    job = bed.ended(f"{CONTAINERS}/web-2/restart")
+    assert "no such host" not in job["error"]["detail"]
+    assert "log" in job["error"]["detail"]
+    logged = bed.ask(f"/v1/jobs/{job['id']}/log").json["items"]
+    *said, told = [one["message"] for one in logged if one["level"] == "error"]
+    assert told == job["error"]["detail"]
+    assert said[-1] == "no such host"
+    assert said[-2] == "29"
+    assert len(said) == 20  # of 31, or of 62: it ran twice
+
+
 @pytest.mark.parametrize("timeout", [-1, 3601, 1.5, "3", True])
 def test_a_time_out_is_a_number_of_seconds(bed: DockBed, timeout: object) -> None:
     answer = bed.ask(f"{WEB}/restart", "POST", body={"timeout": timeout})
@@ -337,10 +391,7 @@ def test_while_a_job_works_on_it_the_policy_is_left_alone(
 def test_a_collection_gives_back_the_policy_it_found_so_none_is_taken_meanwhile(
     bed: DockBed,
 ) -> None:
-    params = {"mode": "stopped", "dry_run": False, "delete_untagged": False}
-    with bed.trail.attempt(Attempt("gc.start", "root")) as change:
-        request = JobRequest("gc", params, "root", "default", exclusive="registry/default")
-        bed.jobs.submit(change, request)
+    bed.collect()
     answer = bed.ask(f"{CONTAINERS}/registry/restart-policy", "PUT", body={"name": "always"})
     assert answer.problem == (409, "gc-already-active")
     assert bed.engine.writes == []
