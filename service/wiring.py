@@ -132,6 +132,7 @@ def build(settings: Settings) -> Services:
     asked = {name: parts.engines[name].status for name in _used_engines(settings)}
     return Services(
         registries=parts.registries,
+        engines=[parts.engines[name] for name in sorted(parts.engines)],
         containers=parts.containers,
         store=parts.store,
         trail=parts.trail,

@@ -22,6 +22,7 @@ from service.domain.content import (
     RawManifest,
     parse_manifest,
 )
+from service.domain.engine import RegistryLogin
 from service.domain.errors import (
     BlobUnknown,
     CatalogUnsupported,
@@ -233,6 +234,7 @@ class FakeRegistry(Mortal):
         self.reads: list[tuple[str, ...]] = []
         self._seen_manifests: dict[Digest, RawManifest] = {}
         self._seen_blobs: dict[Digest, bytes] = {}
+        self.known_as: RegistryLogin | None = None
         self._mutex = threading.RLock()
 
     # What a test arranges.
@@ -283,6 +285,9 @@ class FakeRegistry(Mortal):
         }
 
     # The port.
+
+    def login(self) -> RegistryLogin | None:
+        return self.known_as
 
     def state(self) -> RegistryState:
         status: Literal["up", "read-only"] = "read-only" if self.behaviour.read_only else "up"

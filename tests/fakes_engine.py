@@ -20,7 +20,16 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from service.domain.audit import Change
-from service.domain.engine import Creation, Entry, Inspected, LayerChange, Output, RestartPolicy
+from service.domain.engine import (
+    Creation,
+    Entry,
+    Inspected,
+    LayerChange,
+    Output,
+    PushName,
+    RegistryLogin,
+    RestartPolicy,
+)
 from service.domain.errors import (
     ContainerNameTaken,
     ContainerNotRunning,
@@ -28,13 +37,26 @@ from service.domain.errors import (
     ContainerUnknown,
     EngineRefused,
     ImageUnknown,
+    PushFailed,
 )
 from service.domain.ulimits import IN_PROC
 from tests.fakes import Mortal
 
 Kind = Literal[
-    "create", "start", "stop", "restart", "rename", "remove", "set_restart_policy", "execute"
+    "create",
+    "start",
+    "stop",
+    "restart",
+    "rename",
+    "remove",
+    "set_restart_policy",
+    "execute",
+    "tag",
+    "untag",
+    "push",
 ]
+Hear = Callable[[Mapping[str, Any]], None]
+Stop = Callable[[], bool]
 Status = Literal["created", "running", "paused", "restarting", "exited", "dead"]
 LOOK_SECONDS = 0.002
 KILLED = 137
@@ -145,6 +167,8 @@ class FakeEngine(Mortal):
         """
         self.start_failures: dict[str, str] = {}
         """Reasons for which containers, by their names, cannot be started."""
+        self.uploads: Callable[[PushName, RegistryLogin | None, Hear, Stop], bool] = _nowhere
+        """What a push does."""
         self.writes: list[Write] = []
         self._mutex = threading.RLock()
         self._numbers = count(1)
@@ -219,6 +243,10 @@ class FakeEngine(Mortal):
     def image(self, reference: str) -> Inspected:
         with self._reading():
             return copy.deepcopy(self._image(reference))
+
+    def history(self, reference: str) -> Sequence[Inspected]:
+        with self._reading():
+            return copy.deepcopy(self._image(reference).get("History", []))
 
     def file_size(self, container_id: str, path: str) -> int | None:
         content = self._content(container_id, path)
@@ -564,6 +592,29 @@ class FakeController:
             told = {"Name": policy.name, "MaximumRetryCount": policy.maximum_retry_count}
             box.host_config["RestartPolicy"] = told
 
+    def tag(self, image_id: str, name: PushName) -> None:
+        self._change.require_open()
+        image = self._engine.image(image_id)
+        with self._engine.write("tag", str(name)):
+            for each in self._engine.images.values():
+                each["RepoTags"] = [tag for tag in each["RepoTags"] if tag != str(name)]
+            self._engine.images[image["Id"]]["RepoTags"].append(str(name))
+
+    def untag(self, name: PushName) -> None:
+        self._change.require_open()
+        engine = self._engine
+        with suppress(ImageUnknown), engine.write("untag", str(name)):
+            image = engine.images[engine.image(str(name))["Id"]]
+            image["RepoTags"].remove(str(name))
+            if not image["RepoTags"]:
+                del engine.images[image["Id"]]
+
+    def push(self, name: PushName, login: RegistryLogin | None, hear: Hear, stop: Stop) -> bool:
+        self._change.require_open()
+        self._engine.image(str(name))
+        with self._engine.write("push", str(name)):
+            return self._engine.uploads(name, login, hear, stop)
+
     def execute(
         self,
         container_id: str,
@@ -632,6 +683,10 @@ def file_entry(name: str, size: int) -> Entry:
 def folder_entry(path: str, mode: int = 0o755, uid: int | None = 0, gid: int | None = 0) -> Entry:
     """A folder."""
     return Entry(path, True, False, mode, 0, datetime(2026, 1, 1, tzinfo=UTC), uid, gid)  # noqa: FBT003
+
+
+def _nowhere(*_: object) -> bool:
+    raise PushFailed("There is no registry.")
 
 
 def _shown(limit: int) -> str:

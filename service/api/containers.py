@@ -22,7 +22,7 @@ from service.domain import errors
 from service.domain.audit import Change
 from service.domain.concurrency import spread
 from service.domain.containers import Allowed, described
-from service.domain.engine import LayerChange, RestartPolicy
+from service.domain.engine import Engine, LayerChange, RestartPolicy
 from service.jobs.locks import held, lock_name
 from service.jobs.restarting import RESTART, exclusive, reference
 
@@ -182,6 +182,12 @@ def _within_limits(one: Allowed) -> bool:
         return True
     mine = one.registry is not None and caller.sees_registry(one.registry)
     return mine and not caller.repositories
+
+
+def visible(engine: Engine) -> list[Allowed]:
+    """Give the containers of an engine that the caller may see."""
+    found = context.services().containers.all()
+    return [one for one in found if one.engine is engine and _within_limits(one)]
 
 
 @blueprint.read(

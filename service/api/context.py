@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -12,6 +13,7 @@ from flask import Flask, current_app
 from service.domain.audit import AuditTrail
 from service.domain.collectable import ParseConfiguration
 from service.domain.containers import Containers
+from service.domain.engine import Engine
 from service.domain.health import Readiness
 from service.domain.job import Jobs
 from service.domain.ports import Clock, Registries, Registry, Store
@@ -27,6 +29,7 @@ class Services:
     """Everything a request may need. ``store`` is that which ``trail`` writes to."""
 
     registries: Registries
+    engines: Sequence[Engine]
     containers: Containers
     store: Store
     trail: AuditTrail

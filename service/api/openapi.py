@@ -105,6 +105,11 @@ _PATH: Mapping[str, tuple[str, str, Document]] = {
         "registry",
         {"pattern": fields.CONTAINER},
     ),
+    "image": (
+        "The image's name or id; slashes as they are or as `%2F`.",
+        "team/app:1.2",
+        {"pattern": r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*"},
+    ),
     "deletion_id": ("The deletion's id.", "0192" * 8, {"pattern": fields.ID}),
     "token_id": ("The token's id.", "0192" * 8, {"pattern": fields.ID}),
     "job_id": ("The job's id.", "0192" * 8, {"pattern": fields.ID}),

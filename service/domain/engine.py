@@ -7,7 +7,7 @@ plain mappings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -70,6 +70,27 @@ class Creation:
     """``os/architecture[/variant]`` where the image is one for several platforms."""
 
 
+@dataclass(frozen=True, slots=True)
+class PushName:
+    """An image's name on an engine: ``host:port/repository``, and the tag."""
+
+    repository: str
+    tag: str
+
+    def __str__(self) -> str:
+        """Write both as an engine does."""
+        return f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """Who an engine is to a registry; an identity token may be in the password's place."""
+
+    username: str
+    secret: str = field(repr=False)
+    identity_token: bool = False
+
+
 class Engine(Protocol):
     """One container engine, to look at. Every method may raise EngineUnreachable."""
 
@@ -89,6 +110,9 @@ class Engine(Protocol):
 
     def image(self, reference: str) -> Inspected:
         """Inspect an image by name or id; raise ImageUnknown."""
+
+    def history(self, reference: str) -> Sequence[Inspected]:
+        """The steps that an image was made by, the last one first; raise ImageUnknown."""
 
     def file_size(self, container_id: str, path: str) -> int | None:
         """Bytes of a file seen from the container, volumes included; None when it is not there."""
@@ -136,7 +160,7 @@ class Engine(Protocol):
 
 
 class EngineController(Protocol):
-    """Changes containers under an open Change. Nothing is tried twice."""
+    """Changes containers and images' names under an open Change. Nothing is tried twice."""
 
     def create(self, creation: Creation) -> str:
         """Create a container and connect its networks; return its id; raise ContainerNameTaken."""
@@ -177,3 +201,23 @@ class EngineController(Protocol):
         self, container_id: str, output: Output, stop: Callable[[], bool], timeout_seconds: float
     ) -> int | None:
         """Follow a container's output to its end; return its exit code, or None as above."""
+
+    def tag(self, image_id: str, name: PushName) -> None:
+        """Give an image a name, which any other image loses; raise ImageUnknown."""
+
+    def untag(self, name: PushName) -> None:
+        """Take a name away, and the image if it was the last; nothing happens when it is gone."""
+
+    def push(
+        self,
+        name: PushName,
+        login: RegistryLogin | None,
+        hear: Callable[[Mapping[str, Any]], None],
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Push what has a name to the registry in it, giving each message of the engine.
+
+        False when ``stop`` said to leave it. Raise ImageUnknown; what the registry refuses or does
+        not answer the engine as RegistryUnauthorized, RegistryTlsUntrusted, RegistryReadOnly or
+        RegistryUnreachable; else PushFailed.
+        """

@@ -33,6 +33,7 @@
     │   └── CacheUnreachable    the Redis in which a registry caches
     ├── StoreUnavailable        the service's own database does not answer
     ├── CollectionFailed        the registry is as it was, but for what was collected
+    ├── PushFailed              the registry may have layers of the image, and no tag for it
     ├── RestartFailed           the container was stopped, and does not run as it should
     └── RecreationFailed        the container is as it was, or the detail says otherwise
 
@@ -479,6 +480,12 @@ class CollectionFailed(RegistryAdminError):
     """A collection did not come to its end; the detail says how the registry was left."""
 
     code = "collection-failed"
+
+
+class PushFailed(RegistryAdminError):
+    """An engine did not push an image; the detail has its reason."""
+
+    code = "push-failed"
 
 
 class RestartFailed(RegistryAdminError):

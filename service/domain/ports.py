@@ -16,7 +16,7 @@ from service.domain.access import Token
 from service.domain.audit import AuditEvent, AuditLog, Change, Outcome
 from service.domain.content import Descriptor, RawManifest
 from service.domain.deletion_record import Deletion, State
-from service.domain.engine import Engine
+from service.domain.engine import Engine, RegistryLogin
 from service.domain.reference import Digest, Repository, Tag
 
 RegistryStatus = Literal["up", "read-only", "unauthorized", "untrusted", "down"]
@@ -73,6 +73,12 @@ class Registry(Protocol):
     @property
     def url(self) -> str:
         """Its base URL, without credentials."""
+
+    def login(self) -> RegistryLogin | None:
+        """Who we are to it, None for nobody; raise RegistryUnauthorized where that cannot be told.
+
+        For an engine that pushes to it: what is read and written here is logged in already.
+        """
 
     def state(self) -> RegistryState:
         """Ask how it is; never raises, ``status`` says what is wrong."""

@@ -67,6 +67,7 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = {
     errors.InternalError: Row(500, "Internal error"),
     errors.JobDied: Row(500, "Job died"),
     errors.CollectionFailed: Row(502, "Collection failed"),
+    errors.PushFailed: Row(502, "Push failed"),
     errors.RestartFailed: Row(502, "Restart failed"),
     errors.RecreationFailed: Row(502, "Recreation failed"),
     errors.RegistryUnreachable: Row(502, "Registry unreachable"),

@@ -12,11 +12,12 @@ from service.domain.job import JobKind, Work
 from service.domain.ports import Clock, Registries, Store
 from service.jobs.collecting import GC, collection
 from service.jobs.deleting import BULK_DELETION, bulk_deletion
+from service.jobs.pushing import IMAGE_PUSH, pushing
 from service.jobs.recreating import ULIMITS, recreating
 from service.jobs.restarting import RESTART, restarting
 from service.jobs.verifying import VERIFICATION, verification
 
-KINDS: tuple[JobKind, ...] = (GC, VERIFICATION, BULK_DELETION, RESTART, ULIMITS)
+KINDS: tuple[JobKind, ...] = (GC, VERIFICATION, BULK_DELETION, RESTART, ULIMITS, IMAGE_PUSH)
 """What the API accepts; each has its work in :func:`works`."""
 
 
@@ -40,6 +41,7 @@ def works(tools: Tools) -> Sequence[Work]:
         bulk_deletion(registries, store, trail, clock),
         restarting(containers, trail),
         recreating(containers, trail),
+        pushing(registries, trail),
     )
 
 

@@ -22,7 +22,8 @@ from service.domain.audit import Attempt, AuditTrail
 from service.domain.engine import Creation
 from service.domain.errors import EngineUnreachable
 from service.settings import EngineSettings
-from tests.e2e.bed.engine import Engine, need, start_private
+from tests.e2e.bed.engine import Engine, start_private
+from tests.e2e.bed.programs import need
 from tests.e2e.bed.workspace import Child, Workspace
 from tests.fakes_store import FakeStore
 

@@ -9,14 +9,30 @@ from typing import Any
 from urllib.parse import quote
 
 from service.adapters.engine.processes import Processes
-from service.adapters.engine.transport import CHANGE_SECONDS, Call, Transport, container_path
+from service.adapters.engine.pushing import push
+from service.adapters.engine.transport import (
+    CHANGE_SECONDS,
+    Call,
+    Transport,
+    container_path,
+    image_path,
+)
 from service.domain.audit import Change
-from service.domain.engine import Creation, Inspected, NetworkAttachment, Output, RestartPolicy
+from service.domain.engine import (
+    Creation,
+    Inspected,
+    NetworkAttachment,
+    Output,
+    PushName,
+    RegistryLogin,
+    RestartPolicy,
+)
 from service.domain.errors import (
     ContainerNotRunning,
     ContainerStartFailed,
     ContainerUnknown,
     EngineRefused,
+    ImageUnknown,
     RegistryAdminError,
 )
 
@@ -38,7 +54,7 @@ ENDPOINT_FIELDS_BEFORE = frozenset({"IPAMConfig", "Aliases", "Links", "DriverOpt
 
 
 class DockerController:
-    """Changes the containers of one engine, as long as its change is open."""
+    """Changes one engine's containers and names of images, as long as its change is open."""
 
     def __init__(self, transport: Transport, change: Change) -> None:
         """Change by ``transport`` what ``change`` allows."""
@@ -114,6 +130,27 @@ class DockerController:
         """See the port."""
         self._change.require_open()
         return Processes(self._transport).wait(container_id, output, stop, timeout_seconds)
+
+    def tag(self, image_id: str, name: PushName) -> None:
+        """See the port."""
+        query = {"repo": name.repository, "tag": name.tag}
+        self._do("POST", image_path(image_id, "/tag"), query)
+
+    def untag(self, name: PushName) -> None:
+        """See the port."""
+        with suppress(ImageUnknown):
+            self._do("DELETE", image_path(str(name)), {"noprune": 1, "force": 0})
+
+    def push(
+        self,
+        name: PushName,
+        login: RegistryLogin | None,
+        hear: Callable[[Mapping[str, Any]], None],
+        stop: Callable[[], bool],
+    ) -> bool:
+        """See the port."""
+        self._change.require_open()
+        return push(self._transport, name, login, hear, stop)
 
     def _do(
         self,

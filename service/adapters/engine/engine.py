@@ -63,6 +63,11 @@ class DockerEngine:
         found: Inspected = self._transport.ask(Call("GET", image_path(reference, "/json")))
         return found
 
+    def history(self, reference: str) -> Sequence[Inspected]:
+        """See the port."""
+        found: list[Inspected] = self._transport.ask(Call("GET", image_path(reference, "/history")))
+        return found
+
     def file_size(self, container_id: str, path: str) -> int | None:
         """See the port."""
         found = archive.stat(self._transport, container_id, path)

@@ -13,7 +13,12 @@ from service.domain.errors import (
     EngineRefused,
     EngineUnreachable,
     ImageUnknown,
+    PushFailed,
     RegistryAdminError,
+    RegistryReadOnly,
+    RegistryTlsUntrusted,
+    RegistryUnauthorized,
+    RegistryUnreachable,
     shown,
 )
 
@@ -30,6 +35,50 @@ REFUSALS: tuple[tuple[int, str, type[RegistryAdminError]], ...] = (
 )
 """Status, words of the message, what it means. Engine 20.10 to 29; all else is EngineRefused."""
 
+PUSH_FAILURES: tuple[tuple[str, type[RegistryAdminError], str], ...] = (
+    (
+        r"server gave HTTP response to HTTPS client",
+        RegistryTlsUntrusted,
+        (
+            "The registry speaks plain HTTP. Allow it on the engine's host: add "
+            '"insecure-registries": ["{host}"] to /etc/docker/daemon.json, and restart the engine.'
+        ),
+    ),
+    (
+        r"x509:|tls: ",
+        RegistryTlsUntrusted,
+        (
+            "The engine itself must trust the registry: put its CA root, as PEM, on the engine's "
+            "host at /etc/docker/certs.d/{host}/ca.crt. No restart is needed."
+        ),
+    ),
+    (
+        r"unauthorized|authentication required|no basic auth|access.*denied|\b401\b|\b403\b",
+        RegistryUnauthorized,
+        (
+            "The registry refuses the service's credentials for it. Check username and password, "
+            "or docker_config, of the registry in the settings, and that they allow to push."
+        ),
+    ),
+    (
+        r"\b405\b|operation is unsupported",
+        RegistryReadOnly,
+        "The registry takes no pushes: it runs read-only, or is a mirror.",
+    ),
+    (
+        r"dial tcp|connection refused|no such host|i/o timeout|connection reset|\bEOF\b",
+        RegistryUnreachable,
+        "The engine must reach the registry as {host}, from its own host.",
+    ),
+)
+"""Words of an engine whose push failed, what they mean, what to do; all else is PushFailed."""
+
+FILTERED = frozenset({403, 405})
+"""How filters in front of an engine refuse a call."""
+
+GATEWAY = frozenset({502, 503, 504})
+"""How they say that the engine itself does not answer."""
+
 HINTS = {
     errno.ENOENT: "Is Docker running, and its socket there for the service?",
     errno.ECONNREFUSED: "Is Docker running, and listening there?",
@@ -39,9 +88,33 @@ HINTS = {
 
 def refusal(engine: str, status: int, message: str) -> RegistryAdminError:
     """What an error answer means."""
+    if status in GATEWAY and "<html" in message.lower():
+        return EngineUnreachable(
+            f"The engine '{engine}' does not answer the proxy in front of it: status {status}."
+        )
     kinds = (k for code, words, k in REFUSALS if code == status and words in message.lower())
     reason = trimmed(message) or f"status {status} without a reason"
     return next(kinds, EngineRefused)(f"The engine '{engine}' refuses: {reason}.")
+
+
+def filtered(engine: str, call: str, message: str) -> RegistryAdminError:
+    """What it means that somebody in front of an engine forbids a call: it forbids none itself."""
+    reason = trimmed(message) or "no reason given"
+    return EngineRefused(
+        f"What is in front of the engine '{engine}' forbids {call}: {reason}. Nothing was changed "
+        "by this call. A socket proxy must allow it: deploy/socket-proxy lists what is needed."
+    )
+
+
+def push_failure(engine: str, host: str, message: str) -> RegistryAdminError:
+    """What it means that an engine could not push to ``host``."""
+    rows = ((k, hint) for words, k, hint in PUSH_FAILURES if re.search(words, message))
+    kind, hint = next(rows, (PushFailed, "Its log may tell more."))
+    reason = trimmed(message) or "no reason given"
+    return kind(
+        f"The engine '{engine}' could not push to {host}: {reason}. {hint.format(host=host)} "
+        "No tag was changed."
+    )
 
 
 def unreachable(engine: str, url: str, error: BaseException) -> EngineUnreachable:

@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
-from service.adapters.engine.failures import refusal, unreachable
+from service.adapters.engine.failures import FILTERED, filtered, refusal, unreachable
 from service.domain.engine import Inspected
 from service.domain.errors import ContainerUnknown, EngineRefused, ImageUnknown, shown
 from service.settings import EngineSettings
@@ -79,6 +79,7 @@ class Call(NamedTuple):
     query: Mapping[str, Any] | None = None
     body: Mapping[str, Any] | None = None
     seconds: float = READ_SECONDS
+    headers: Mapping[str, str] | None = None
 
 
 class Connection(NamedTuple):
@@ -131,7 +132,10 @@ class Transport:
         if response.status_code < ERROR or response.status_code in {NOT_MODIFIED, accept}:
             return response
         with closing(response):
-            raise refusal(self.name, response.status_code, self._message(response, call.seconds))
+            message = self._message(response, call.seconds)
+            if response.status_code in FILTERED:
+                raise filtered(self.name, f"{call.method} {call.path}", message)
+            raise refusal(self.name, response.status_code, message)
 
     def read(self, response: Answer, limit: int, seconds: float) -> bytes:
         """A whole body; raise EngineRefused when it is larger than ``limit`` bytes."""
@@ -196,7 +200,7 @@ def _requested(client: APIClient, call: Call) -> Answer:
         f"{client.base_url}{call.path}",
         params=call.query,
         json=call.body,
-        headers={"Accept-Encoding": "identity"},
+        headers={"Accept-Encoding": "identity", **(call.headers or {})},
         stream=True,
         timeout=(CONNECT_SECONDS, call.seconds),
         allow_redirects=False,

@@ -74,6 +74,7 @@ class _Builder:
             manifests=Manifests(conversation, routes, self.cache),
             blobs=Blobs(conversation, self.elsewhere, routes, self.cache),
             probe=Probe(conversation, routes, auth, credentials),
+            credentials=credentials,
             trust=self.trust if origin.secure else None,
         )
         return HttpRegistry(settings.name, settings.url, settings.timeout_seconds, parts)

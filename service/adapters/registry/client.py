@@ -9,6 +9,7 @@ from http import HTTPStatus
 from service.adapters.registry.answers import Asked, refusal
 from service.adapters.registry.blobs import Blobs
 from service.adapters.registry.conversation import Conversation
+from service.adapters.registry.credentials import Credentials
 from service.adapters.registry.elsewhere import Elsewhere
 from service.adapters.registry.listing import Listing
 from service.adapters.registry.manifests import Manifests
@@ -20,6 +21,7 @@ from service.adapters.registry.transport import Request
 from service.adapters.registry.writer import HttpRegistryWriter
 from service.domain.audit import Change
 from service.domain.content import OCI_INDEX, Descriptor, RawManifest, parse_manifest
+from service.domain.engine import RegistryLogin
 from service.domain.errors import ManifestUnknown
 from service.domain.ports import BlobState, RegistryState, RegistryWriter, Writability
 from service.domain.reference import Digest, Repository, Tag
@@ -38,6 +40,7 @@ class Parts:
     manifests: Manifests
     blobs: Blobs
     probe: Probe
+    credentials: Credentials
     trust: Trust | None
 
 
@@ -60,6 +63,13 @@ class HttpRegistry:
     def url(self) -> str:
         """Its base URL, without credentials."""
         return self._url
+
+    def login(self) -> RegistryLogin | None:
+        """Who we are to it, as the settings say now; raise RegistryUnauthorized."""
+        login = self._parts.credentials.login()
+        if login is None:
+            return None
+        return RegistryLogin(login.username, login.secret, login.identity_token)
 
     def state(self) -> RegistryState:
         """Ask how it is; never raises, ``status`` says what is wrong."""

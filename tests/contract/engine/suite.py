@@ -16,6 +16,7 @@ from service.domain.engine import (
     EngineController,
     LayerChange,
     NetworkAttachment,
+    PushName,
     RestartPolicy,
 )
 from service.domain.errors import (
@@ -25,6 +26,8 @@ from service.domain.errors import (
     ContainerUnknown,
     EngineRefused,
     ImageUnknown,
+    PushFailed,
+    RegistryUnreachable,
 )
 from service.domain.ulimits import Ulimit, read_limits
 from tests.fakes_store import FakeStore
@@ -156,6 +159,39 @@ class EngineContract:
             port.image(reference)
 
     # Files.
+
+    def test_an_image_has_steps_the_last_one_first(self, bed: EngineBed, port: Engine) -> None:
+        assert port.history(bed.image) == port.history(port.image(bed.image)["Id"])
+        with pytest.raises(ImageUnknown):
+            port.history("nowhere:1")
+
+    def test_a_name_of_an_image_comes_and_goes(
+        self, bed: EngineBed, port: Engine, change: Change
+    ) -> None:
+        controller, image_id = port.controller(change), port.image(bed.image)["Id"]
+        name = PushName(f"127.0.0.1:1/{bed.name()}", "1")
+        for _ in range(2):
+            controller.tag(image_id, name)
+        assert port.image(str(name))["Id"] == image_id
+        for _ in range(2):
+            controller.untag(name)
+        with pytest.raises(ImageUnknown):
+            port.image(str(name))
+        assert port.image(bed.image)["Id"] == image_id
+        with pytest.raises(ImageUnknown):
+            controller.tag("sha256:" + 64 * "0", name)
+
+    def test_a_push_that_cannot_be_says_so(
+        self, bed: EngineBed, port: Engine, change: Change
+    ) -> None:
+        controller, heard = port.controller(change), list[Mapping[str, Any]]()
+        name = PushName(f"127.0.0.1:1/{bed.name()}", "1")
+        controller.tag(port.image(bed.image)["Id"], name)
+        try:
+            with pytest.raises((RegistryUnreachable, PushFailed)):
+                controller.push(name, None, heard.append, lambda: False)
+        finally:
+            controller.untag(name)
 
     def test_a_file_is_read_running_or_stopped(
         self, bed: EngineBed, port: Engine, controller: EngineController, sleeper: str

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.bed.engine import Engine, need
+from tests.e2e.bed.engine import Engine
+from tests.e2e.bed.programs import need
 from tests.e2e.bed.registry import RunningRegistry
 
 LIMIT = 100  # seconds that a client may take

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,8 @@ from docker.errors import DockerException, ImageNotFound
 from docker.models.images import Image
 
 from demo.processes import wait_until
+from tests.e2e.bed.gate import Gate
+from tests.e2e.bed.programs import need
 from tests.e2e.bed.workspace import Child, Workspace, is_alive
 
 GIVEN = "REGISTRY_ADMIN_TEST_DOCKER_HOST"
@@ -70,6 +71,13 @@ class Engine:
         self.alone = f"{IMAGES}/alone:1-{workspace.owner}"
         self.registry = f"{IMAGES}/registry:2.8.2-{workspace.owner}"
         self.client = docker.DockerClient(base_url=host, timeout=API_TIMEOUT)
+        self.gates: dict[str, Gate] = {}
+
+    def gate(self, profile: str = "with-recreation") -> str:
+        """Give the URL of a socket proxy in front of it, with the rules of a profile."""
+        if profile not in self.gates:
+            self.gates[profile] = Gate(self.workspace, self.host, profile)
+        return self.gates[profile].url
 
     def registry_image(self, name: str) -> str:
         """See to it that the image is on the engine; "built" names the one made of Debian's."""
@@ -126,6 +134,8 @@ class Engine:
         with contextlib.suppress(DockerException, OSError):
             clear(self.client, self.workspace.owner)
         self.client.close()
+        for gate in self.gates.values():
+            gate.child.stop()
         if self.daemon is not None:
             self.daemon.stop(signal.SIGTERM, 30)
 
@@ -251,14 +261,6 @@ def built(client: docker.DockerClient) -> list[str]:
 
 def image_owner(tag: str) -> str:
     return tag.partition(":")[2].partition("-")[2]
-
-
-def need(program: str, package: str) -> Path:
-    """Find a program, or say which Debian package has it."""
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if found is None:
-        raise RuntimeError(f"{program} is missing: apt-get install {package}")
-    return Path(found)
 
 
 def libraries(program: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import redis
 
 from demo.processes import free_port, wait_until
-from tests.e2e.bed.engine import need
+from tests.e2e.bed.programs import need
 from tests.e2e.bed.workspace import Child, Workspace
 
 PASSWORD = "of-the-bed"

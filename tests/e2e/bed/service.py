@@ -154,7 +154,8 @@ def registry_table(registry: RunningRegistry, url: str | None = None) -> Table:
 
 
 def engine_table(engine: Engine, *containers: str) -> Table:
-    return {"url": engine.host, "containers": list(containers)}
+    """Describe an engine, which is reached through the filter of deploy/, as it should be."""
+    return {"url": engine.gate(), "containers": list(containers)}
 
 
 def toml(table: Table, name: str = "") -> str:

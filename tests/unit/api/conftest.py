@@ -169,6 +169,7 @@ class Bed:
         )
         services = Services(
             registries=self.registries,
+            engines=[self.engine, *(rules.engine for rules in self.more_rules())],
             containers=self.containers,
             store=self.store,
             trail=self.trail,

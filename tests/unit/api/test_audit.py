@@ -69,7 +69,7 @@ def test_every_unsafe_route_is_audited(bed: Bed) -> None:
         if method not in {"GET", "HEAD", "OPTIONS"}
     }
     bed.app.require_audited()
-    assert len(unsafe) == 15
+    assert len(unsafe) == 16
 
 
 def test_a_change_is_recorded_with_all_that_is_known(bed: Bed) -> None:

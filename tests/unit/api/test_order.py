@@ -8,6 +8,7 @@ from tests.unit.api.conftest import ADMIN, Bed
 
 DIGEST = "sha256:" + "0" * 64
 VALUES = {
+    "image": "app:1",
     "registry": "default",
     "repository": "team/app",
     "tag": "1.0",
@@ -67,7 +68,7 @@ def test_401_comes_before_every_other_fault(bed: Bed, method: str, path: str) ->
 
 @pytest.mark.parametrize(("method", "path"), SCOPED)
 def test_403_comes_before_every_other_fault(bed: Bed, method: str, path: str) -> None:
-    powerless = bed.token("image:push")
+    powerless = bed.token()
     wrong = filled(path, registry="none", repository="BAD", tag="-bad", reference="-b", digest="x")
     answer = bed.ask(wrong + "?nonsense=1", method, token=powerless, body=b"nonsense")
     assert answer.problem == (403, "insufficient-scope")
@@ -78,7 +79,7 @@ def test_403_comes_before_every_other_fault(bed: Bed, method: str, path: str) ->
 
 @pytest.mark.parametrize(("method", "path"), SCOPED)
 def test_the_scope_that_is_named_suffices(bed: Bed, method: str, path: str) -> None:
-    refused = bed.ask(filled(path), method, token=bed.token("image:push"))
+    refused = bed.ask(filled(path), method, token=bed.token())
     answer = bed.ask(filled(path), method, token=bed.token(refused.json["required_scope"]))
     assert answer.status not in {401, 403}
 
