@@ -205,7 +205,6 @@ def visible(engine: Engine) -> list[Allowed]:
 def list_containers(options: Options) -> Found:
     """List the containers that the settings allow, and the caller's limits."""
     mine = [one for one in context.services().containers.all() if _within_limits(one)]
-    mine.sort(key=_key)
     found, headers = page(sliced(mine, _key), options, _key)
     return {**found, "items": [one for one in spread(_present, found["items"]) if one]}, headers
 

@@ -41,8 +41,6 @@ class Process:
 
     def may(self, entry: Entry, bits: int) -> bool | None:
         """Tell whether a folder gives it these bits of its mode; None where that is unknown."""
-        if self.overrides:
-            return True
         if entry.uid is None:
             return True if entry.mode & bits == bits else None
         return self._class(entry) & bits == bits

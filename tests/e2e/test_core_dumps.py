@@ -222,6 +222,37 @@ def test_large_cores_are_listed_without_being_read(sight: DockerEngine, make: Ma
     assert told.files is not None
 
 
+def test_a_link_in_a_container_does_not_lead_to_the_host_s_files(
+    sight: DockerEngine, make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "core").write_text("of the host")
+    container = make(tmpfs={"/t": ""})
+    said(container, f"ln -s {tmp_path}/outside /t/cores; ln -s {tmp_path}/outside /cores")
+    for place in ("/t/cores", "/cores", f"/t/cores/../..{tmp_path}/outside"):
+        assert not sight.files_in(str(container.id), place, lambda _: True)
+        assert sight.look(str(container.id), place) is None
+
+
+def test_another_process_of_that_number_is_not_taken_for_the_container_s(
+    engine: Engine, make: Make, tmp_path: Path
+) -> None:
+    """As where the service is in a container itself, or the engine on another machine."""
+    container = make()
+    container.reload()
+    pid = tmp_path / str(container.attrs["State"]["Pid"])
+    pid.mkdir()
+    (pid / "cgroup").write_text(f"0::/system.slice/docker-{'0' * 64}.scope\n")
+    for name in ("limits", "status"):
+        (pid / name).write_text("another's")
+    (pid / "cwd").symlink_to("/another")
+    sight = DockerEngine(EngineSettings("local", engine.host), tmp_path)
+    reference = str(container.id)
+    assert b"another" not in (sight.process_limits(reference) or b"another")
+    assert b"another" not in (sight.read_proc(reference, "1/status") or b"another")
+    assert sight.working_directory(reference) == "/"
+
+
 def test_the_api_tells_it(engine: Engine, make: Make, service: MakeService) -> None:
     name = f"cores-{engine.workspace.owner}"
     container = make(core=(0, -1), name=name)

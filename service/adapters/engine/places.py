@@ -8,6 +8,7 @@ changes, and of a volume as much is read as READ_LIMIT allows.
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -51,7 +52,9 @@ class Places:
         path = found or path
         above, _, name = path.rpartition("/")
         with suppress(OSError), self._procfs.folder(container, above or "/") as folder:
-            return entry_of(path, os.stat(name or ".", dir_fd=folder, follow_symlinks=False))
+            told = os.stat(name or ".", dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISLNK(told.st_mode):  # one in a tmpfs: the container itself follows it
+                return entry_of(path, told)
         if is_hidden(container, path):
             return self._procfs.told(container, path)
         return None if found is None else self._first(container, path)
