@@ -7,13 +7,15 @@ a kernel has by itself, which is relative.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.errors import NotFound
 from docker.models.containers import Container
 from docker.types import Ulimit
 
@@ -24,7 +26,7 @@ from service.domain.coredump_facts import CoreDumps, core_dumps
 from service.settings import EngineSettings
 from tests.e2e.bed.api import get, problem
 from tests.e2e.bed.engine import Engine
-from tests.e2e.bed.service import MakeService, engine_table
+from tests.e2e.bed.service import MakeService, Service, engine_table
 
 PATTERN = Path("/proc/sys/kernel/core_pattern").read_text(encoding="utf-8").rstrip("\n")
 RELATIVE = not PATTERN.startswith(("/", "|"))
@@ -110,10 +112,15 @@ def make(engine: Engine) -> Iterator[Make]:
                 ulimits=[Ulimit(name="core", soft=core[0], hard=core[1])],
                 **shape,
             )
-            stack.callback(made.remove, force=True)
+            stack.callback(remove, made)
             return made
 
         yield run
+
+
+def remove(container: Container) -> None:
+    with suppress(NotFound):  # one that was recreated
+        container.remove(force=True)
 
 
 @pytest.fixture(params=["by our own /proc", "through the container"])
@@ -251,6 +258,34 @@ def test_another_process_of_that_number_is_not_taken_for_the_container_s(
     assert b"another" not in (sight.process_limits(reference) or b"another")
     assert b"another" not in (sight.read_proc(reference, "1/status") or b"another")
     assert sight.working_directory(reference) == "/"
+
+
+def test_what_the_fix_says_makes_it_so(engine: Engine, make: Make, service: MakeService) -> None:
+    """From a crash that leaves nothing to a core that is listed, by the call that the fix names."""
+    name = f"cores-{engine.workspace.owner}-fixed"
+    container = make(core=(0, 0), name=name)
+    made = service(settings={"engines": {"local": engine_table(engine, "cores-*")}})
+    path = f"/v1/containers/{name}/core-dumps"
+    assert crash(container) == {}
+    (fix,) = [one["fix"] for one in get(made, path)["checks"] if one["name"] == "core-limit"]
+    method, call, body = fix.split(" ", 2)
+    job = ended(made, call, method, **json.loads(body))
+    assert job["state"] == "succeeded", job["error"]
+    told = get(made, path)
+    assert (told["soft_limit"], told["hard_limit"]) == (-1, -1)
+    came = crash(engine.client.containers.get(name))
+    assert told["ready"] == bool(came)
+    listed = {one["path"]: one["size"] for one in get(made, path)["files"] or ()}
+    assert listed == came or not told["ready"]
+    engine.client.containers.get(name).remove(force=True)
+
+
+def ended(service: Service, path: str, method: str, **body: object) -> Any:  # noqa: ANN401 - JSON
+    """Start a job and give it when it has ended."""
+    prefer = {"Prefer": "wait=60"}
+    answer = service.ask(path, method, body=body, headers=prefer, timeout=90)
+    assert answer.status == 200, answer.body
+    return answer.json()
 
 
 def test_the_api_tells_it(engine: Engine, make: Make, service: MakeService) -> None:
