@@ -41,6 +41,9 @@ def test_without_recreation_the_rest_works(small: tuple[Service, str], engine: E
     container = f"/v1/containers/{name}"
     assert service.ask(container).json()["effective_ulimits"]
     assert service.ask(f"{container}/changes").status == 200
+    assert service.ask(f"{container}/core-dumps").status == 200
+    gated = DockerEngine(EngineSettings("local", engine.gate("without-recreation")))
+    assert len(gated.last_lines(name, 1)) == 1
     assert job(service, f"{container}/restart")["state"] == "succeeded"
     policy = service.ask(f"{container}/restart-policy", "PUT", body={"name": "always"})
     assert policy.status == 200, policy
