@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from demo.processes import wait_until
 from tests.e2e.bed.api import get, problem
 from tests.e2e.bed.clients import DockerCommand
 from tests.e2e.bed.engine import Engine, pack
+from tests.e2e.bed.proxy import Exchange, Proxy, Reply
 from tests.e2e.bed.registry import MakeRegistry, RunningRegistry
 from tests.e2e.bed.service import MakeService, Service
 
@@ -113,6 +117,102 @@ def test_a_name_that_was_there_stays(
         assert job["state"] == "succeeded", job
         assert names(engine, made) == {f"{name}:1": before.id}
         engine.client.images.remove(f"{name}:1")
+
+
+class Stuck:
+    """A registry behind a proxy that takes no layer until told to."""
+
+    def __init__(self, registry: RunningRegistry, front: Proxy) -> None:
+        self.registry = registry
+        self.front = front
+        self.asked, self.opened = threading.Event(), threading.Event()
+        front.rule(self._hold, method="PATCH")
+
+    def _hold(self, exchange: Exchange) -> Reply | None:
+        self.asked.set()
+        self.opened.wait(60)
+        return exchange.forward()
+
+
+@pytest.fixture
+def stuck(registry: MakeRegistry, proxy: Callable[[RunningRegistry], Proxy]) -> Iterator[Stuck]:
+    made = registry()
+    held = Stuck(made, proxy(made))
+    yield held
+    held.opened.set()
+
+
+def begun(service: Service, stuck: Stuck, source: str) -> str:
+    """Begin a push; gives the job's path once a layer is under way."""
+    body = {"source": source, "registry": "default", "repository": "team/app", "tag": "1"}
+    answer = service.ask(PUSH, "POST", body=body)
+    assert answer.status == 202, answer
+    assert stuck.asked.wait(60)
+    return answer.headers["location"]
+
+
+def over(service: Service, path: str) -> dict[str, Any]:
+    wait_until(lambda: bool(service.ask(path).json()["finished_at"]), 60, f"the end of {path}")
+    found: dict[str, Any] = service.ask(path).json()
+    return found
+
+
+def host_names(engine: Engine, host: str) -> list[str]:
+    return [tag for one in engine.client.images.list() for tag in one.tags if tag.startswith(host)]
+
+
+def test_a_cancelled_push_stops_and_leaves_no_name(
+    stuck: Stuck, service: MakeService, engine: Engine, source: str
+) -> None:
+    serving = service(stuck.registry, url=stuck.front.url)
+    path = begun(serving, stuck, source)
+    assert host_names(engine, urlsplit(stuck.front.url).netloc)
+    assert serving.ask(f"{path}/cancel", "POST").status == 202
+    assert over(serving, path)["state"] == "cancelled"
+    assert host_names(engine, urlsplit(stuck.front.url).netloc) == []
+    stuck.opened.set()
+    assert stuck.registry.snapshot() in ({}, {"team/app": {}})
+
+
+def test_a_push_whose_service_was_killed_is_done_and_leaves_no_name(
+    stuck: Stuck, service: MakeService, engine: Engine, source: str
+) -> None:
+    serving = service(stuck.registry, url=stuck.front.url)
+    path = begun(serving, stuck, source)
+    serving.kill()
+    stuck.opened.set()
+    serving.start()
+    job = over(serving, path)
+    assert job["state"] == "succeeded", job
+    assert job["result"]["digest"] == stuck.registry.tags("team/app")["1"]
+    assert host_names(engine, urlsplit(stuck.front.url).netloc) == []
+
+
+def test_an_image_is_taken_apart(
+    registry: MakeRegistry, service: MakeService, engine: Engine, source: str
+) -> None:
+    serving = service(registry())
+    image = engine.client.images.get(source)
+    name = f"anatomy-{engine.workspace.owner}"
+    box = engine.client.containers.run(
+        source, ["sh", "-c", "echo 12345 > /own; exec sleep 600"], name=name, detach=True,
+        network_mode="none", stop_signal="SIGKILL",
+        labels={**engine.labels, "registry-admin.enable": "true"},
+    )  # fmt: skip
+    try:
+        wait_until(lambda: bool(box.diff()), 20, "something written")
+        found = get(serving, f"/v1/images/{source}/anatomy")
+        assert found == get(serving, f"/v1/images/{image.id}/anatomy")
+    finally:
+        box.remove(force=True)
+    assert found["size"] == image.attrs["Size"]
+    filled = [layer for layer in found["layers"] if not layer["empty"]]
+    assert [layer["digest"] for layer in filled] == image.attrs["RootFS"]["Layers"]
+    assert sum(layer["size"] for layer in filled) == image.attrs["Size"]
+    assert filled[-1]["size"] >= LAYER
+    (mine,) = found["containers"]
+    assert (mine["name"], mine["id"]) == (name, box.id)
+    assert mine["writable_layer_size"] == 6
 
 
 def refused(service: Service, status: int, code: str, **changed: str) -> Any:  # noqa: ANN401
