@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from marshmallow import ValidationError
 from marshmallow import fields as ma_fields
@@ -19,12 +19,14 @@ from service.api.paging import Options
 from service.domain import errors, trial
 from service.domain.audit import Change
 from service.domain.containers import Allowed
+from service.domain.job import ENDED, JobQuery, JobState
 from service.domain.recreatable import OnWritableLayer, examine
 from service.domain.ulimits import IN_PROC, UNLIMITED, Ulimit, faults
 from service.jobs.recreating import ULIMITS
-from service.jobs.restarting import exclusive, reference
+from service.jobs.restarting import RESTART, exclusive, reference
 
 HIGHEST = 2**63 - 1
+JOBS_LOOKED_AT = 20
 
 blueprint = Blueprint("ulimits", "Ulimits that really apply.")
 
@@ -135,10 +137,21 @@ def _require_recreatable(
     change: Change, one: Allowed, limits: list[Ulimit], on_writable_layer: OnWritableLayer
 ) -> None:
     context.services().containers.require_not_self(one)
-    target = examine(one, limits, on_writable_layer)
+    if not _is_being_changed(one):
+        examine(one, limits, on_writable_layer)
     # The engine itself would notice only when the old container is stopped already.
-    image_id = target.container["Image"]
+    image_id = one.engine.container(one.container_id)["Image"]
     refusal = trial.refusal(one.engine, one.engine.controller(change), image_id, limits)
     if refusal:
         detail = f"The kernel refuses these limits: {refusal}"
         raise errors.ValidationFailed([{"pointer": "/ulimits", "detail": detail}])
+
+
+def _is_being_changed(one: Allowed) -> bool:
+    """Tell whether a job works on it: how it is now is not how the next one will find it."""
+    jobs, states = context.services().jobs, get_args(JobState)
+    active = [state for state in states if state not in ENDED]
+    kinds = (ULIMITS.name, RESTART.name)
+    queries = [JobQuery(kind, state, container=one.name) for kind in kinds for state in active]
+    found = (job for query in queries for job in jobs.page(query, JOBS_LOOKED_AT, None))
+    return any(job.params["container"] == reference(one) for job in found)

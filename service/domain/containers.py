@@ -7,10 +7,12 @@ words. Where several engines have a container of one name, ``engine:name`` tells
 from __future__ import annotations
 
 import fnmatch
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from service.domain.collectable import restart_policy
 from service.domain.engine import Engine, Inspected
@@ -29,6 +31,17 @@ NEVER = "0001-"
 
 SHORT_ID = 12
 """Fewer digits of an id could be a name."""
+
+SWAP_SECONDS = 5.0
+"""How long a container may be without its name while another takes its place."""
+
+LOOK_SECONDS = 0.05
+_PUT_ASIDE = re.compile(r"(.+)-(?:old|new)-[0-9a-f]{12}")
+
+
+def aside(name: str, which: Literal["old", "new"], job_id: str) -> str:
+    """Name one of the two containers of a recreation that does not have the name just then."""
+    return f"{name}-{which}-{job_id[-12:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +81,8 @@ class Rules:
         return None
 
     def _allows(self, found: Allowed, labels: Mapping[str, str]) -> bool:
-        if JOB_LABEL in labels:  # ours, made for a job: it goes by itself
-            return False
+        if JOB_LABEL in labels or _PUT_ASIDE.fullmatch(found.name):
+            return False  # ours, made for a job: it goes by itself
         if found.registry is not None or labels.get(ENABLE_LABEL) == "true":
             return True
         return any(fnmatch.fnmatchcase(found.name, pattern) for pattern in self.patterns)
@@ -109,7 +122,11 @@ class Containers:
         """
         engine, _, name = reference.rpartition(":")
         rules = [one for one in self._rules if engine in {"", one.engine.name}]
-        found = [one for each in rules for one in each.allowed() if name in _references(one)]
+        found = _named(rules, name)
+        deadline = time.monotonic() + SWAP_SECONDS
+        while not found and _is_swapped(rules, name) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+            found = _named(rules, name)
         if not found:
             raise ContainerUnknown(
                 f"No container '{shown(reference)}' is there that the service may see. Nothing was "
@@ -131,6 +148,16 @@ class Containers:
             if rules.engine.name == name:
                 return rules.engine
         raise ContainerUnknown(f"No engine '{name}' is configured any more.")
+
+
+def _named(rules: Sequence[Rules], name: str) -> list[Allowed]:
+    return [one for each in rules for one in each.allowed() if name in _references(one)]
+
+
+def _is_swapped(rules: Sequence[Rules], name: str) -> bool:
+    """Tell whether a container of that name is being recreated."""
+    names = [_name(summary) for each in rules for summary in each.engine.containers()]
+    return any((found := _PUT_ASIDE.fullmatch(one)) and found[1] == name for one in names)
 
 
 def _references(one: Allowed) -> set[str]:

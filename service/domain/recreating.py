@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from service.domain.containers import effective
+from service.domain.containers import aside, effective
 from service.domain.engine import Engine, EngineController, Inspected, RestartPolicy
 from service.domain.errors import (
     ContainerStartFailed,
@@ -193,13 +193,12 @@ class Recreation:
 
 def compensation(job_id: str, target: Recreatable) -> dict[str, Any]:
     """What another process must know to undo it, or from when ``proven`` has the result, finish."""
-    short = job_id[-12:]
     return {
         "name": target.name,
         "old": target.container_id,
-        "old_name": f"{target.name}-old-{short}",
+        "old_name": aside(target.name, "old", job_id),
         "new": None,
-        "new_name": f"{target.name}-new-{short}",
+        "new_name": aside(target.name, "new", job_id),
         "policy": target.policy.name,
         "retries": target.policy.maximum_retry_count,
         "proven": None,

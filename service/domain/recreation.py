@@ -85,7 +85,7 @@ class Original:
     @cached_property
     def declared(self) -> frozenset[str]:
         """Places whose mounts the host config names, so that they come back by themselves."""
-        binds = (bind.split(":")[1] for bind in self.host_config.get("Binds") or ())
+        binds = (bind.split(":")[1] for bind in _named_binds(self, self.host_config.get("Binds")))
         entries = (entry["Target"] for entry in self.named_entries)
         return frozenset(map(posixpath.normpath, (*binds, *entries)))
 
@@ -211,6 +211,10 @@ def _volumes_from(original: Original, entries: Sequence[str] | None) -> list[str
     return [entry for entry in entries or () if _is_known(entry.partition(":")[0], known)]
 
 
+def _named_binds(_original: Original, binds: Sequence[str] | None) -> list[str]:
+    return [bind for bind in binds or () if ":" in bind]
+
+
 def _mounts(original: Original, _entries: object) -> list[Inspected]:
     """Named ``--mount`` entries, then by its name each mount that nothing else brings back."""
     lost = (
@@ -245,6 +249,8 @@ HOST_CONFIG: Mapping[str, Rule] = {
     "Links": _links,
     # One that is gone would make the create fail.
     "VolumesFrom": _volumes_from,
+    # A place alone is a volume without a name.
+    "Binds": _named_binds,
     # Volumes without a name would come back empty.
     "Mounts": _mounts,
 }
@@ -497,7 +503,8 @@ def _host_config_facts(inspected: Inspected, before: Inspected) -> dict[str, Any
     own, asked = Original(inspected, {}), Original(before, {})
     entries = {entry["Target"]: entry for entry in own.named_entries if not _restates(entry, asked)}
     links = sorted(_links(own, own.host_config.get("Links")) or ())  # read in any order
-    return _filled({**own.host_config, "Links": links, "Mounts": entries})
+    binds = _named_binds(own, own.host_config.get("Binds"))
+    return _filled({**own.host_config, "Binds": binds, "Links": links, "Mounts": entries})
 
 
 def _restates(entry: Inspected, asked: Original) -> bool:

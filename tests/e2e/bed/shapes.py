@@ -42,7 +42,7 @@ EXPOSE 5000
 USER 1000
 WORKDIR /tmp
 STOPSIGNAL SIGKILL
-HEALTHCHECK --interval=7s --retries=9 CMD true
+HEALTHCHECK --interval=700ms --retries=9 CMD true
 """
 """An image with everything that a container may inherit."""
 
@@ -65,6 +65,7 @@ STORAGE = (
     Shape("anonymous volume", "-v /data"),
     Shape("anonymous volume, a slash behind", "-v /data/"),
     Shape("anonymous volumes, several", "-v /one -v /two -v /one/inner"),
+    Shape("anonymous volume, among the binds", body='{{"HostConfig": {{"Binds": ["/data"]}}}}'),
     Shape("named volume", "-v {named}:/data"),
     Shape("named volume, a slash behind", "-v {named}:/data/"),
     Shape("named volume in place of the image's", "-v {named}:/data", "full", ""),
@@ -271,7 +272,8 @@ class Workshop:
         """Make the container anew with fields that the command has no options for."""
         found = self.container(name).attrs
         self.remove(name)
-        body = {**found["Config"], "HostConfig": found["HostConfig"], **fields, "Hostname": ""}
+        host_config = {**found["HostConfig"], **fields.get("HostConfig", {})}
+        body = {**found["Config"], **fields, "HostConfig": host_config, "Hostname": ""}
         api = self.engine.client.api
         api.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
 

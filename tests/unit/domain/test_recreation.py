@@ -229,6 +229,12 @@ def test_what_has_a_name_is_left_alone() -> None:
     assert made["HostConfig"]["Mounts"] == entries
 
 
+def test_a_place_alone_among_the_binds_is_a_volume_without_a_name() -> None:
+    found = container(None, {"Binds": ["/data", "named:/n"]}, Mounts=[volume("/data")])
+    made = body(found)["HostConfig"]
+    assert (made["Binds"], made["Mounts"]) == (["named:/n"], [named("/data")])
+
+
 SOURCE = {"Id": 64 * "b", "Name": "/source", "Mounts": [volume("/shared", "theirs")]}
 
 

@@ -1,0 +1,312 @@
+"""Ulimits through the API on a real engine: they apply, and no container is ever lost."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+
+from demo.processes import wait_until
+from service.domain.recreating import REMOVE, STEPS
+from tests.e2e.bed.api import at_once, get, problem
+from tests.e2e.bed.collecting import await_step
+from tests.e2e.bed.engine import Engine
+from tests.e2e.bed.service import MakeService, Service, engine_table
+
+PROGRAM = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
+POLICY = {"Name": "always", "MaximumRetryCount": 0}
+NUMBERS = itertools.count(1)
+BACK_SECONDS = 30.0
+WAIT = {"Prefer": "wait=60"}
+
+
+@dataclass
+class Quay:
+    """A service that may change some containers, and those."""
+
+    engine: Engine
+    service: Service
+    prefix: str
+    made: list[str] = field(default_factory=list)
+
+    def run(self, *command: str, image: str | None = None, **options: Any) -> str:  # noqa: ANN401
+        """Start a container with a volume that holds something; give its name."""
+        name = f"{self.prefix}{next(NUMBERS)}"
+        self.made.append(name)
+        self.engine.client.containers.run(
+            image or self.engine.busybox_image(),
+            list(command) or PROGRAM,
+            name=name,
+            detach=True,
+            labels=self.engine.labels,
+            **{
+                "network_mode": "none",
+                "restart_policy": {"Name": "always"},
+                "volumes": ["/data"],
+                **options,
+            },
+        )
+        self.container(name).exec_run(["sh", "-c", "echo precious > /data/file"])
+        return name
+
+    def container(self, name: str) -> Container:
+        return self.engine.client.containers.get(name)
+
+    def alike(self, name: str) -> list[str]:
+        """Names of all containers that are there for one of that name."""
+        found = self.engine.client.containers.list(all=True, filters={"name": name})
+        return sorted(str(one.name) for one in found if str(one.name).startswith(name))
+
+    def put(self, name: str, soft: int, hard: int, **options: Any) -> Any:  # noqa: ANN401
+        limits = [{"name": "nofile", "soft": soft, "hard": hard}]
+        return self.ask(name, {"ulimits": limits, **options})
+
+    def ask(self, name: str, body: object, headers: dict[str, str] | None = None) -> Any:  # noqa: ANN401
+        path = f"/v1/containers/{name}/ulimits"
+        return self.service.ask(path, "PUT", body=body, headers=headers, timeout=90)
+
+    def ended(self, name: str, soft: int, hard: int, **options: Any) -> Any:  # noqa: ANN401 - JSON
+        limits = [{"name": "nofile", "soft": soft, "hard": hard}]
+        answer = self.ask(name, {"ulimits": limits, **options}, WAIT)
+        assert answer.status == 200, self.service.log.read_text()[-3000:]
+        return answer.json()
+
+    def limits(self, name: str) -> str:
+        """What the kernel says of open files of its first process."""
+        pid = self.container(name).attrs["State"]["Pid"]
+        lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("Max open files"))
+        return ":".join(line.split()[3:5])
+
+    def require_one(self, name: str) -> Container:
+        """One container is there, of that name, running as before, with what its volume held."""
+        assert self.alike(name) == [name]
+        found = self.container(name)
+        assert found.attrs["State"]["Running"] is True
+        assert found.attrs["HostConfig"]["RestartPolicy"] == POLICY
+        code, said = found.exec_run(["cat", "/data/file"])
+        assert (code, said) == (0, b"precious\n")
+        return found
+
+
+def is_one(quay: Quay, name: str) -> bool:
+    try:
+        return quay.alike(name) == [name] and bool(
+            quay.container(name).attrs["State"]["Running"]
+            and quay.container(name).attrs["HostConfig"]["RestartPolicy"] == POLICY
+        )
+    except (APIError, NotFound, OSError):
+        return False
+
+
+@pytest.fixture
+def quay(engine: Engine, service: MakeService) -> Iterator[Quay]:
+    prefix = f"ulimit-{engine.workspace.owner}-"
+    table = {"local": engine_table(engine, f"{prefix}*")}
+    made = Quay(engine, service(settings={"engines": table}), prefix)
+    yield made
+    for name in made.made:
+        for left in made.alike(name):
+            made.container(left).remove(force=True, v=True)
+
+
+def test_they_really_apply_and_nothing_else_changes(quay: Quay) -> None:
+    name = quay.run()
+    before = quay.container(name)
+    job = quay.ended(name, 256, 512)
+    assert job["state"] == "succeeded", job["error"]
+    after = quay.require_one(name)
+    assert after.id == job["result"]["new_id"] != before.id == job["result"]["old_id"]
+    assert quay.limits(name) == "256:512"
+    assert after.attrs["HostConfig"]["Ulimits"] == [{"Name": "nofile", "Soft": 256, "Hard": 512}]
+    shown = get(quay.service, f"/v1/containers/{name}")
+    assert {"name": "nofile", "soft": 256, "hard": 512} in shown["effective_ulimits"]
+    (mount,) = before.attrs["Mounts"]
+    assert [one["Name"] for one in after.attrs["Mounts"]] == [mount["Name"]]
+    assert 0 < job["result"]["down_seconds"] < 10
+
+
+def test_a_dry_run_touches_nothing(quay: Quay) -> None:
+    name = quay.run()
+    before = quay.container(name).attrs
+    job = quay.ended(name, 256, 512, dry_run=True)
+    assert job["result"]["dry_run"] is True
+    assert any("/data" in warning for warning in job["result"]["warnings"])
+    after = quay.container(name).attrs
+    assert {**after, "ExecIDs": None} == {**before, "ExecIDs": None}
+    assert quay.alike(name) == [name]
+
+
+def test_unlimited_and_none_at_all(quay: Quay) -> None:
+    name = quay.run()
+    limits = [{"name": "core", "soft": -1, "hard": -1}]
+    assert quay.ask(name, {"ulimits": limits}, WAIT).json()["state"] == "succeeded"
+    assert quay.container(name).attrs["HostConfig"]["Ulimits"] == [
+        {"Name": "core", "Soft": -1, "Hard": -1}
+    ]
+    assert quay.ask(name, {"ulimits": []}, WAIT).json()["state"] == "succeeded"
+    assert not quay.require_one(name).attrs["HostConfig"]["Ulimits"]
+
+
+def test_a_hard_limit_that_the_kernel_refuses_is_refused_at_once(quay: Quay) -> None:
+    name = quay.run()
+    before = quay.container(name).id
+    answer = quay.put(name, 1, 2**31)
+    problem(answer, 422, "validation-failed")
+    assert "rlimit" in answer.json()["errors"][0]["detail"]
+    assert quay.require_one(name).id == before
+    assert not quay.engine.client.containers.list(all=True, filters={"label": "registry-admin.job"})
+
+
+def test_what_it_wrote_outside_of_its_volumes(quay: Quay) -> None:
+    name = quay.run()
+    quay.container(name).exec_run(["sh", "-c", "echo x > /note"])
+    answer = quay.put(name, 256, 512)
+    problem(answer, 409, "writable-layer-changed")
+    assert answer.json()["paths"] == ["/note"]
+    job = quay.ended(name, 256, 512, on_writable_layer="discard")
+    assert job["state"] == "succeeded", job["error"]
+    quay.require_one(name)
+
+
+def test_dependents_and_states_are_refused(quay: Quay) -> None:
+    name = quay.run()
+    other = quay.run(network_mode=f"container:{name}")
+    answer = quay.put(name, 256, 512)
+    problem(answer, 409, "container-has-dependents")
+    assert answer.json()["dependents"] == [other]
+    quay.container(other).remove(force=True, v=True)
+    quay.container(name).pause()
+    problem(quay.put(name, 256, 512), 409, "container-not-running")
+    quay.container(name).unpause()
+    quay.container(name).stop()
+    problem(quay.put(name, 256, 512), 409, "container-not-running")
+
+
+def test_a_program_that_cannot_live_with_them_is_brought_back(quay: Quay) -> None:
+    name = quay.run("sh", "-c", "[ $(ulimit -n) -gt 100 ] || exit 3; exec sleep 600", init=True)
+    before = quay.container(name).id
+    job = quay.ended(name, 50, 50)
+    assert job["error"]["code"] == "recreation-failed"
+    assert quay.require_one(name).id == before
+
+
+def test_an_image_that_lost_its_name_is_used_by_its_id(quay: Quay) -> None:
+    quay.container(quay.run()).commit("ulimit-image", "gone")
+    name = quay.run(image="ulimit-image:gone")
+    image_id = quay.container(name).attrs["Image"]
+    quay.engine.client.images.remove("ulimit-image:gone", force=True)
+    job = quay.ended(name, 256, 512)
+    assert job["state"] == "succeeded", job["error"]
+    found = quay.require_one(name).attrs
+    assert (found["Image"], found["Config"]["Image"]) == (image_id, image_id)
+
+
+def wait_ended(quay: Quay, job: str) -> Any:  # noqa: ANN401 - JSON
+    path = f"/v1/jobs/{job}"
+    wait_until(lambda: get(quay.service, path)["finished_at"] is not None, 60, "the job's end")
+    return get(quay.service, path)
+
+
+# Whatever dies.
+
+
+def kill_service(quay: Quay) -> None:
+    quay.service.kill()
+    quay.service.start()
+
+
+def kill_engine(quay: Quay) -> None:
+    quay.engine.restart()
+
+
+def require_survived(quay: Quay, step: str, kill: Callable[[Quay], None]) -> None:
+    """Kill at a step; one container of the name runs afterwards, and the job tells which."""
+    name = quay.run()
+    old = quay.container(name).id
+    job = quay.put(name, 256, 512).json()["id"]
+    await_step(quay.service, step)
+    kill(quay)
+    wait_until(lambda: is_one(quay, name), BACK_SECONDS, f"{step}: one container")
+    ended = wait_ended(quay, job)
+    wait_until(lambda: is_one(quay, name), BACK_SECONDS, f"{step}: one container still")
+    found = quay.require_one(name)
+    if ended["state"] == "succeeded":
+        assert found.id == ended["result"]["new_id"]
+        assert quay.limits(name) == "256:512"
+    elif step != REMOVE:
+        assert found.id == old
+    quay.container(name).remove(force=True, v=True)
+
+
+@pytest.mark.timeout(300)
+def test_the_service_is_killed_at_each_step(quay: Quay) -> None:
+    for step in (*STEPS, REMOVE):
+        require_survived(quay, step, kill_service)
+
+
+def test_the_engine_is_killed_between_the_old_and_the_new(quay: Quay) -> None:
+    require_survived(quay, "start", kill_engine)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_the_engine_is_killed_at_each_step(quay: Quay) -> None:
+    for step in (*STEPS, REMOVE):
+        require_survived(quay, step, kill_engine)
+
+
+# Many at once.
+
+
+def change_many(quay: Quay, count: int, clients: int, each: int) -> None:
+    """Let clients change containers at random; each ends with the last value accepted."""
+    names = [quay.run() for _ in range(count)]
+
+    def client(number: int) -> list[Any]:
+        choice = random.Random(number)  # noqa: S311 - to be repeated, not to be secret
+        accepted = []
+        for _ in range(each):
+            answer = quay.put(choice.choice(names), choice.randrange(100, 200), 300)
+            assert answer.status == 202, answer.body
+            accepted.append(answer.json())
+        return accepted
+
+    parts = at_once([lambda number=number: client(number) for number in range(clients)])  # type: ignore[misc]
+    jobs = [wait_ended(quay, one["id"]) for part in parts for one in part]
+    assert [job["error"] for job in jobs if job["state"] != "succeeded"] == []
+    for name in names:
+        mine = sorted((job for job in jobs if job["container"] == name), key=lambda job: job["id"])
+        found = quay.require_one(name)
+        if mine:
+            (limit,) = mine[-1]["result"]["ulimits"]
+            assert quay.limits(name) == f"{limit['soft']}:{limit['hard']}"
+            assert found.id == mine[-1]["result"]["new_id"]
+        require_apart(mine)
+
+
+def require_apart(jobs: list[Any]) -> None:
+    """No two jobs on one container ran at once."""
+    spans = sorted((job["started_at"], job["finished_at"]) for job in jobs)
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+
+
+@pytest.mark.timeout(300)
+def test_a_few_containers_are_changed_at_once_by_eight_clients(quay: Quay) -> None:
+    change_many(quay, count=5, clients=8, each=2)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_fifty_containers_are_changed_at_once_by_eight_clients(quay: Quay) -> None:
+    begun = time.monotonic()
+    change_many(quay, count=50, clients=8, each=20)
+    print(f"\n160 changes of 50 containers took {time.monotonic() - begun:.0f} s")  # noqa: T201
