@@ -164,16 +164,20 @@ def find(name: str, scope: str) -> Allowed:
     """Find a container for the caller; raise ContainerUnknown, or InsufficientScope.
 
     A token that is limited to registries reaches their own containers; one that is limited to
-    repositories none, since a container serves all of them.
+    repositories none, since a container serves all of them. Of others it does not even learn
+    whether they exist.
     """
-    one = context.services().containers.find(name)
-    if not _within_limits(one):
+    caller = auth.caller()
+    try:
+        return context.services().containers.find(name, _within_limits)
+    except errors.ContainerUnknown as error:
+        if not caller.registries and not caller.repositories:
+            raise
         raise errors.InsufficientScope(
-            f"The token '{auth.caller().name}' is limited, and the container '{one.name}' is "
+            f"The token '{caller.name}' is limited, and the container '{errors.shown(name)}' is "
             "beyond its limits. Nothing was changed. Use a token without limits.",
             {"required_scope": scope},
-        )
-    return one
+        ) from error
 
 
 def _within_limits(one: Allowed) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -115,18 +115,20 @@ class Containers:
         found = [one for rules in self._rules for one in rules.allowed()]
         return sorted(found, key=lambda one: (one.name, one.engine.name))
 
-    def find(self, reference: str) -> Allowed:
+    def find(self, reference: str, within: Callable[[Allowed], bool] = lambda _: True) -> Allowed:
         """One by its name, ``engine:name`` or whole id; raise ContainerUnknown or -Ambiguous.
 
-        All engines are asked, since one that does not answer may have a container of that name.
+        Those that are not ``within`` a caller's limits are as good as absent. All engines are
+        asked, since one that does not answer may have a container of that name.
         """
         engine, _, name = reference.rpartition(":")
         rules = [one for one in self._rules if engine in {"", one.engine.name}]
-        found = _named(rules, name)
+        named = _named(rules, name)
         deadline = time.monotonic() + SWAP_SECONDS
-        while not found and _is_swapped(rules, name) and time.monotonic() < deadline:
+        while not named and _is_swapped(rules, name) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
-            found = _named(rules, name)
+            named = _named(rules, name)
+        found = [one for one in named if within(one)]
         if not found:
             raise ContainerUnknown(
                 f"No container '{shown(reference)}' is there that the service may see. Nothing was "

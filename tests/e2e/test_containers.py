@@ -140,6 +140,7 @@ def test_a_registry_s_own_is_there_without_being_named(
     listed = bed.ask(CONTAINERS, token=limited).json()["items"]
     assert [one["name"] for one in listed] == [made.name]
     assert bed.ask(f"{CONTAINERS}/{made.name}", token=limited).status == 200
+    problem(bed.ask(f"{CONTAINERS}/absent", token=limited), 403, "insufficient-scope")
 
 
 def test_a_container_is_told_as_it_is(bed: Service, make: Make, engine: Engine) -> None:

@@ -163,6 +163,24 @@ def test_a_token_limited_to_registries_reaches_their_own_containers(bed: DockBed
     assert bed.engine.writes == []
 
 
+@pytest.mark.parametrize("name", ["web-1", "secret", "absent", "far:absent", "far:registry"])
+def test_beyond_its_limits_a_token_learns_nothing_of_what_there_is(bed: DockBed, name: str) -> None:
+    bed.far.run("web-1", "app:1")
+    mine = bed.token("container:read", registries=("default",))
+    answer = bed.ask(f"{CONTAINERS}/{name}", token=mine)
+    assert answer.problem == (403, "insufficient-scope")
+    said = answer.json["detail"].replace(name, "NAME")
+    other = bed.ask(f"{CONTAINERS}/nothing", token=mine).json["detail"]
+    assert said == other.replace("nothing", "NAME")
+
+
+def test_another_engine_s_container_does_not_hide_a_registry_s_own(bed: DockBed) -> None:
+    bed.far.run("registry", "app:1", Labels={"registry-admin.enable": "true"})
+    mine = bed.token("container:read", registries=("default",))
+    assert bed.ask(f"{CONTAINERS}/registry").problem == (409, "container-ambiguous")
+    assert bed.ask(f"{CONTAINERS}/registry", token=mine).json["engine"] == "local"
+
+
 # How they are.
 
 
