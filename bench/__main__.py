@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import availability, compare, fill, jobs, parts
+from bench import availability, compare, fill, jobs, parts, recreation
 from bench.content import Catalog
 from bench.report import Table
 from bench.site import site
@@ -26,10 +26,11 @@ def main() -> None:
 
 
 def operation(rounds: int, idle_seconds: float, table: Table) -> None:
-    """Measure jobs and collections, on a real engine."""
+    """Measure jobs, collections and recreated containers, on a real engine."""
     with site() as (registry, service):
         jobs.measure(service, rounds, idle_seconds, table)
         availability.measure(registry, service, rounds, table)
+        recreation.measure(registry.engine, service, rounds, table)
 
 
 def inventory(asked: argparse.Namespace) -> Table:

@@ -55,6 +55,11 @@ class Times:
         for name in self._values:
             yield f"{name}, {self._unit}", self.spread(name)
 
+    def differences(self, name: str, base: str) -> Spread:
+        """Tell by how much one name exceeds another, round by round."""
+        pairs = zip(self._values[name], self._values[base], strict=True)
+        return Spread([value - other for value, other in pairs])
+
     def ratios(self, name: str, base: str) -> Spread:
         """Compare two names, round by round."""
         pairs = zip(self._values[name], self._values[base], strict=True)

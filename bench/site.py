@@ -13,7 +13,7 @@ from tests.e2e.bed.workspace import Workspace
 
 @contextmanager
 def site() -> Iterator[tuple[RunningRegistry, Service]]:
-    """Give an empty registry and a service that may collect in it."""
+    """Give an empty registry and a service that may change it and bench-* containers."""
     with ExitStack() as stack:
         workspace = Workspace()
         stack.callback(workspace.close)
@@ -22,7 +22,7 @@ def site() -> Iterator[tuple[RunningRegistry, Service]]:
         registry = open_registry(engine, engine.registry_image("built"), Shape())
         stack.callback(registry.remove)
         settings = {
-            "engines": {"local": engine_table(engine)},
+            "engines": {"local": engine_table(engine, "bench-*")},
             "registries": {"default": registry_table(registry)},
         }
         service = Service(workspace, settings)

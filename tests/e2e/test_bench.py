@@ -36,7 +36,8 @@ def test_the_bench_of_reading_prints_its_table_whatever_the_times() -> None:
 
 @pytest.mark.timeout(300)
 def test_the_bench_of_operation_prints_its_table_whatever_the_times() -> None:
-    begun, idle, pulls = judged(OPERATION)
+    begun, idle, pulls, away = judged(OPERATION)
     assert begun.startswith("job accepted to begun")
     assert idle.startswith("idle, all processes")
     assert pulls.startswith("pulls failed in a read-only run")
+    assert away.startswith("away by a change of ulimits, more by")
