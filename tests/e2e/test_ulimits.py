@@ -63,7 +63,9 @@ class Quay:
     def alike(self, name: str) -> list[str]:
         """Names of all containers that are there for one of that name."""
         found = self.engine.client.containers.list(all=True, filters={"name": name})
-        return sorted(str(one.name) for one in found if str(one.name).startswith(name))
+        names = [str(one.name) for one in found]
+        # Not by the beginning alone: that of number 1 is that of number 10, too.
+        return sorted(one for one in names if one == name or one.startswith(f"{name}-"))
 
     def put(self, name: str, soft: int, hard: int, **options: Any) -> Any:  # noqa: ANN401
         limits = [{"name": "nofile", "soft": soft, "hard": hard}]
