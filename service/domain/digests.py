@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from service.domain.reference import Digest
 
 PREFIX = 2
-KEPT = 32
-"""Bytes of a digest that tell it apart: all of a sha256, half of a sha512."""
+SHA256 = "sha256:"
 
 
 class Digests:
@@ -35,4 +36,6 @@ class Digests:
 
 
 def _raw(digest: Digest) -> bytes:
-    return bytes.fromhex(digest.hex)[:KEPT]
+    """Give 32 bytes: those of a sha256, and for a longer one those of its own text's."""
+    own = digest.startswith(SHA256)
+    return bytes.fromhex(digest.hex) if own else sha256(digest.encode()).digest()
