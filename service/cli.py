@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 USAGE = 2
+OURS_ALONE = 0o077
+"""The umask: what the service keeps is nobody else's business."""
+
+SCOPES_HELP = (
+    "What it may do, once for each: registry:read, registry:write, registry:delete, gc:run, "
+    "container:read, container:write, image:push, job:read, audit:read, token:admin, trust:write, "
+    "metrics:read, or admin for all."
+)
 NAME_LIMIT = 100
 PAGE = 500
 RECOVERY_SECONDS = 20.0
@@ -190,7 +198,7 @@ def _name(_context: object, _parameter: object, value: str) -> str:
 @token.command("create")
 @with_config
 @click.option("--name", required=True, callback=_name, help="Whose it is; need not be unique.")
-@click.option("--scope", "scopes", multiple=True, required=True, help="What it may do.")
+@click.option("--scope", "scopes", multiple=True, required=True, help=SCOPES_HELP)
 @click.argument("more_scopes", nargs=-1, metavar="[SCOPE]...")
 @click.option("--registry", "registries", multiple=True, help="Limit it to this registry.")
 @click.option(
@@ -360,6 +368,7 @@ def _say(sentence: str) -> None:
 
 def main() -> None:
     """Run the command; the entry point of the script."""
+    os.umask(OURS_ALONE)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -72,7 +72,8 @@ def answer(error: Exception) -> Response:
     status = row_of(type(known)).status
     if status == SERVER_ERROR:
         log.error("unforeseen error", exc_info=error)
-    response = Response(json.dumps(document(known)), status, content_type=CONTENT_TYPE)
+    body = json.dumps(document(known)) + "\n"  # as every other answer ends
+    response = Response(body, status, content_type=CONTENT_TYPE)
     response.headers.extend(list(_headers(error, known)))
     return response
 

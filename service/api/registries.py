@@ -57,6 +57,7 @@ class RegistrySchema(Answer):
     name = text("Its configured name.", "default")
     url = text("Its base URL.", "http://127.0.0.1:5000")
     status = text("How it is.", "up", enum=["up", "read-only", "unauthorized", "untrusted", "down"])
+    problem = text("What is wrong, where it is not up; else null.", None, nullable=True)
     api_version = text("The API it speaks.", "registry/2.0", nullable=True)
     version = text("Its software's version; null if unknown.", "2.8.2", nullable=True)
     delete_enabled = ma_fields.Boolean(
@@ -131,7 +132,8 @@ def _state(future: Future[RegistryState]) -> RegistryState:
     if future.done() and not future.cancelled():
         return future.result()
     now = context.services().clock.now()
-    return RegistryState("down", None, None, AuthState(None), None, now)
+    slow = f"It has not answered within {PATIENCE_SECONDS:.0f} s."
+    return RegistryState("down", None, None, AuthState(None), None, now, slow)
 
 
 def _version(future: Future[str | None]) -> str | None:
@@ -149,6 +151,7 @@ def dump_registry(seen: Seen) -> dict[str, object]:
         "name": seen.name,
         "url": seen.url,
         "status": state.status,
+        "problem": state.problem,
         "api_version": state.api_version,
         "version": seen.version,
         "delete_enabled": writability.delete_enabled if writability else None,

@@ -61,6 +61,8 @@ class RegistryState:
     auth: AuthState
     tls: TlsState | None
     checked_at: datetime
+    problem: str | None = None
+    """What is wrong, where it is not up."""
 
 
 class Registry(Protocol):

@@ -98,6 +98,14 @@ def test_a_token_can_be_created_before_the_first_start(stopped: Service) -> None
     assert stopped.ask("/v1/me", token=secret).status == 200
 
 
+def test_what_is_kept_is_nobody_elses_business(stopped: Service) -> None:
+    created = typed(stopped, *CREATE, "--scope", "admin")
+    assert created.returncode == 0, created.stderr
+    kept = [stopped.data_dir, *stopped.data_dir.iterdir()]
+    assert any(path.name.endswith(".db") for path in kept)
+    assert {path: oct(path.stat().st_mode & 0o077) for path in kept} == dict.fromkeys(kept, "0o0")
+
+
 def test_the_module_is_the_command_too(stopped: Service) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "service.cli", *CREATE, "--scope", "admin"],

@@ -287,3 +287,7 @@ def one_line(capsys: Output) -> str:
     assert said.err.startswith("registry-admin: ")
     assert said.err.count("\n") == 1
     return said.err
+
+
+def test_every_scope_is_in_the_help() -> None:
+    assert all(scope in cli.SCOPES_HELP for scope in SCOPES)

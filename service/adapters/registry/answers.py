@@ -119,7 +119,7 @@ class _Row:
 
 def _repository_unknown(asked: Asked, shown: str) -> RegistryAdminError:
     return RepositoryUnknown(
-        f"The repository of {asked.what} is unknown to {asked.origin}: {shown}. {UNSENT}"
+        f"{asked.origin} has no such repository, asked for {asked.what}: {shown}. {UNSENT}"
     )
 
 

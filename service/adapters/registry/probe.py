@@ -66,7 +66,7 @@ class Probe:
 
     def state(self, trust: Trust | None, timeout_seconds: float) -> RegistryState:
         """Ask once, and shake hands where there is TLS; raise nothing for what goes wrong."""
-        status, api_version = self._status()
+        status, api_version, problem = self._status()
         up = status == "up"
         writability = self._writability() if up else None
         if writability and writability.read_only:
@@ -78,22 +78,26 @@ class Probe:
             auth=self._auth_state(reached=up or status == "unauthorized"),
             tls=self._tls_state(trust, timeout_seconds),
             checked_at=datetime.now(UTC),
+            problem=problem,
         )
 
-    def _status(self) -> tuple[RegistryStatus, str | None]:
+    def _status(self) -> tuple[RegistryStatus, str | None, str | None]:
+        """How it is, the API it speaks, and what is wrong."""
         try:
             answer = self._conversation.ask_once(self._routes.ping())
-        except RegistryTlsUntrusted:
-            return "untrusted", None
-        except RegistryUnauthorized:
-            return "unauthorized", None
+        except RegistryTlsUntrusted as error:
+            return "untrusted", None, error.detail
+        except RegistryUnauthorized as error:
+            return "unauthorized", None, error.detail
         except UpstreamFailed as error:
             log.info("%s", error)
-            return "down", None
-        if answer.status == HTTPStatus.FORBIDDEN:
-            return "unauthorized", None
+            return "down", None, error.detail
         version = answer.headers.get("Docker-Distribution-Api-Version")
-        return ("up" if answer.status == HTTPStatus.OK else "down"), version
+        if answer.status == HTTPStatus.OK:
+            return "up", version, None
+        problem = f"{self._conversation.origin} answers GET /v2/ with {answer.status}."
+        forbidden = answer.status == HTTPStatus.FORBIDDEN
+        return ("unauthorized", None, problem) if forbidden else ("down", version, problem)
 
     def _writability(self) -> Writability | None:
         try:

@@ -237,10 +237,11 @@ def test_a_cancelled_job_that_fails_on_the_way_ends_cancelled(bench: Bench) -> N
 
 
 def test_cancelling_twice_is_no_mistake(bench: Bench) -> None:
-    job = bench.submit(cancellable=60, name="twice")
+    job = bench.submit(gate="twice", cancellable=60, name="twice")
     bench.begun("twice")
     bench.cancel(job)
     bench.cancel(job)
+    bench.world.gates["twice"].set()
     assert bench.ended(job).state == "cancelled"
 
 

@@ -56,6 +56,7 @@ def test_a_registry_has_every_field(bed: Bed) -> None:
         "name": "default",
         "url": "http://127.0.0.1:5000",
         "status": "up",
+        "problem": None,
         "api_version": "registry/2.0",
         "version": "2.8.2",
         "delete_enabled": True,
@@ -74,10 +75,10 @@ def test_a_registry_has_every_field(bed: Bed) -> None:
 
 
 def test_what_is_not_known_is_null(bed: Bed) -> None:
-    state = RegistryState("down", None, None, AuthState(None), None, NOW)
+    state = RegistryState("down", None, None, AuthState(None), None, NOW, "No answer.")
     bed.registries.registries["default"] = Told("default", state)
     found = bed.ask(ONE).json
-    assert found["status"] == "down"
+    assert (found["status"], found["problem"]) == ("down", "No answer.")
     nulls = {name for name, value in found.items() if value is None}
     assert nulls == {"api_version", "version", "delete_enabled", "tls", "container"}
     assert found["auth"] == {"scheme": None, "username": None, "source": None}
@@ -132,3 +133,4 @@ def test_one_that_hangs_is_down_and_holds_nobody_up(
     found = bed.ask("/v1/registries").json["items"]
     hanging.gate.set()
     assert {one["name"]: one["status"] for one in found} == {"default": "up", "slow": "down"}
+    assert "has not answered" in found[1]["problem"]

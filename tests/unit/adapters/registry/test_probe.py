@@ -73,6 +73,7 @@ def test_what_a_busy_registry_answers_tells_nothing(
 def test_a_registry_that_answers_is_up(play: Play, connect: Connect) -> None:
     state = connect(play()).state()
     assert (state.status, state.api_version) == ("up", "registry/2.0")
+    assert state.problem is None
     assert state.writability == ON
     assert state.auth.scheme == "none"
     assert state.checked_at.utcoffset() is not None
@@ -105,6 +106,7 @@ def test_what_is_wrong_is_a_status_and_never_an_error(
 ) -> None:
     state = connect(serve(says(reply)), timeout_seconds=0.2).state()
     assert state.status == status
+    assert state.problem
     assert state.writability is None
     assert time.slept == []
 
@@ -112,6 +114,7 @@ def test_what_is_wrong_is_a_status_and_never_an_error(
 def test_a_registry_that_is_not_there_is_down(connect: Connect) -> None:
     state = connect("http://127.0.0.1:9").state()
     assert state.status == "down"
+    assert "127.0.0.1:9" in str(state.problem)
     assert state.auth.scheme is None
 
 
