@@ -43,6 +43,8 @@ FOREIGN_LAYER_TYPES = frozenset(
     }
 )
 
+SCHEMA_VERSION = 2
+
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """Most bytes of a manifest; the limit of the reference implementation and of the OCI text."""
 
@@ -200,8 +202,10 @@ def _index(raw: RawManifest, document: Mapping[str, Any]) -> Manifest:
 def _require_fields(
     document: Mapping[str, Any], *, own: frozenset[str], other: frozenset[str]
 ) -> None:
-    # A document that is both, or neither, could hide the children that an index protects.
-    if not own & document.keys() or any(document.get(name) for name in other):
+    # A document that is both could hide the children that an index protects. One that is neither
+    # protects none, and some registries take it; without a version it is no manifest at all.
+    versioned = document.get("schemaVersion") == SCHEMA_VERSION
+    if not (own & document.keys() or versioned) or any(document.get(name) for name in other):
         raise ValueError("fields")
 
 
@@ -221,15 +225,22 @@ _READERS = {DOCKER_LIST: _index, OCI_INDEX: _index, SCHEMA1: _schema1, SCHEMA1_S
 
 
 def _common(raw: RawManifest, document: Mapping[str, Any]) -> dict[str, Any]:
-    subject = document.get("subject")
     return {
         "digest": raw.digest,
         "media_type": raw.media_type,
         "size": len(raw.body),
-        "subject": _descriptor(subject) if subject else None,
+        "subject": _subject(document.get("subject")),
         "artifact_type": as_text(document.get("artifactType")),
         "annotations": as_texts(document.get("annotations")),
     }
+
+
+def _subject(value: object) -> Descriptor | None:
+    """Read what it refers to; None where that is nothing: registries take what they are sent."""
+    try:
+        return _descriptor(value) if isinstance(value, Mapping) and value else None
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidDigest):
+        return None
 
 
 def _listed(document: Mapping[str, Any], name: str) -> Sequence[Any]:

@@ -8,7 +8,7 @@ goes and what stays is decided here, once, before anything is asked of the regis
    that stays holds it as a child.
 2. With a manifest go its *dependents*, each by the same test: the children of an index,
    and its referrers (OCI subject, fallback tag, cosign-style tags).
-3. The tags that merely name a gone manifest's referrers (``sha256-<hex>``,
+3. The tags that merely name a gone manifest's referrers (``sha256-<hex>`` on an index,
    ``sha256-<hex>.sig``, ``.att``, ``.sbom``) go with it. Every other tag stays where it is.
 """
 
@@ -53,6 +53,7 @@ class Node:
     digest: Digest
     children: frozenset[Digest] = frozenset()
     subject: Digest | None = None
+    is_index: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,17 @@ class Snapshot:
     def tags_on(self, digest: Digest) -> frozenset[Tag]:
         """Return all tags that point at ``digest``."""
         return frozenset(tag for tag, target in self.tags.items() if target == digest)
+
+    def subject_of(self, tag: Tag) -> Digest | None:
+        """Return the manifest whose referrers ``tag`` names; None for an ordinary tag.
+
+        The fallback tag is an index of them: another manifest of that name is anybody's.
+        """
+        subject, target = referred_digest(tag), self.tags.get(tag)
+        if subject is None or target is None or tag.endswith(COSIGN_SUFFIXES):
+            return subject
+        node = self.nodes.get(target)
+        return subject if node is None or node.is_index else None
 
     def without(self, tags: Iterable[Tag], manifests: Iterable[Digest]) -> Snapshot:
         """Return the snapshot as it is when these have gone."""
@@ -250,7 +262,8 @@ class _Sweep:
     def _free_dependents(self) -> list[Digest]:
         # The names of a gone manifest's referrers keep nothing alive.
         named = (tag for digest in self._gone for tag in referrer_tags(digest))
-        self._tags.update(tag for tag in named if tag in self._snapshot.tags)
+        known = (tag for tag in named if tag in self._snapshot.tags)
+        self._tags.update(tag for tag in known if self._snapshot.subject_of(tag))
         return [one for one in self._dependents() if self.reason_to_stay(one) is None]
 
     def _dependents(self) -> list[Digest]:
@@ -284,7 +297,7 @@ def _referrers_by_subject(snapshot: Snapshot) -> dict[Digest, set[Digest]]:
         if node.subject is not None:
             found.setdefault(node.subject, set()).add(node.digest)
     for tag, target in snapshot.tags.items():
-        subject = referred_digest(tag)
+        subject = snapshot.subject_of(tag)
         if subject is not None and target is not None:
             found.setdefault(subject, set()).add(target)
     return found

@@ -19,7 +19,7 @@ from service.domain.errors import (
     RepositoryUnknown,
     TagExists,
 )
-from service.domain.ports import Registry, Store
+from service.domain.ports import Registry, RegistryWriter, Store
 from service.domain.reference import Digest, Tag
 from service.domain.removal import LOCK_WAIT_SECONDS, lock_name
 from service.domain.untagging import require_writable
@@ -160,13 +160,24 @@ class Restorer:
     def _carry_out(self, change: Change, found: Restoration) -> None:
         deletion, writer = found.deletion, self._registry.writer(change)
         for raw in found.manifests:
-            writer.put_manifest(deletion.repository, raw.digest, raw)
+            self._put(writer, deletion, raw)
         self._require_served(deletion, found.manifests)
         bodies = {raw.digest: raw for raw in (*deletion.manifests, *deletion.supports)}
         for removed in deletion.tags:
             if removed.tag in found.tags and removed.digest is not None:
                 writer.put_manifest(deletion.repository, removed.tag, bodies[removed.digest])
         self._store.deletions.set_state(change, deletion.id, "removed")
+
+    def _put(self, writer: RegistryWriter, deletion: Deletion, raw: RawManifest) -> None:
+        try:
+            writer.put_manifest(deletion.repository, raw.digest, raw)
+        except ManifestRefused as error:
+            raise ManifestRefused(
+                f"The registry '{deletion.registry}' does not take {raw.digest} back. No tag was "
+                "put back; manifests that it took before are there again without a tag. Where a "
+                "child is missing that another deletion removed, restore that one first. "
+                f"{error.detail.partition('.')[0]}."
+            ) from error
 
     def _require_served(self, deletion: Deletion, manifests: Iterable[RawManifest]) -> None:
         # Distribution remembers manifests that a collection has swept: until it is restarted it

@@ -184,4 +184,5 @@ def _node(manifest: Manifest) -> Node:
         manifest.digest,
         frozenset(child.digest for child in manifest.children),
         manifest.subject.digest if manifest.subject else None,
+        manifest.is_index,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from service.domain import problem
-from service.domain.audit import Attempt, AuditTrail
+from service.domain.audit import Attempt, AuditTrail, Completion
+from service.domain.audit import Outcome as Ended
 from service.domain.bulk import Bulk, BulkRemover, Outcome
 from service.domain.deletion import RemoveManifest, RemoveTag, Request
 from service.domain.deletion_record import Deletion, laid_out
@@ -14,6 +16,8 @@ from service.domain.job import Cancelled, Job, JobContext, JobKind, Work
 from service.domain.ports import Clock, Registries, Store
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import Remover
+
+SERVER_ERROR = 500
 
 BULK_DELETION = JobKind("bulk-deletion", scope="registry:delete")
 
@@ -31,6 +35,8 @@ def bulk_deletion(registries: Registries, store: Store, trail: AuditTrail, clock
 
         def report(place: int, outcome: Outcome) -> None:
             results[place] = _result(outcome, job)
+            if not bulk.dry_run:
+                _record(trail, job, requests[place], outcome)
             context.progress(len(results), len(requests))
             if context.cancel_requested():
                 raise Cancelled(_answer(results))
@@ -51,6 +57,22 @@ def _attempt(job: Job) -> Attempt:
         request_id=job.request_id,
         job=job.id,
     )
+
+
+def _record(trail: AuditTrail, job: Job, request: Request, outcome: Outcome) -> None:
+    """Tell in the trail what became of an item; that it would be tried is there since before."""
+    asked = request.requested
+    name = (
+        f"{request.repository}:{asked.tag}" if asked.tag else f"{request.repository}@{asked.digest}"
+    )
+    attempt = replace(_attempt(job), action="tag.delete" if asked.tag else "manifest.delete")
+    change = trail.begin(replace(attempt, target=name))
+    if isinstance(outcome, Deletion):
+        change.complete(Completion("succeeded", details={"deletion": outcome.id}))
+    else:
+        status = problem.row_of(type(outcome)).status
+        kind: Ended = "failed" if status >= SERVER_ERROR else "refused"
+        change.complete(Completion(kind, status, outcome.code))
 
 
 def _request(item: Mapping[str, str], job: Job) -> Request:

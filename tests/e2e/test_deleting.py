@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from demo import images
-from demo.images import DOCKER, Manifest, cosign_tag, fallback_tag, sample, signature
+from demo.images import DOCKER, OCI, Manifest, cosign_tag, fallback_tag, sample, signature
 from tests.e2e.bed.api import (
     REGISTRY,
     ZEROS,
@@ -462,3 +463,37 @@ def test_a_tag_is_pointed_only_at_what_is_there(site: Site) -> None:
         problem(put(site, repository, "1", {"digest": B.digest}), 404, "manifest-unknown")
         problem(put(site, repository, "1", {"tag": "2"}), 404, "tag-unknown")
         problem(put(site, "case/none", "1", {"tag": "2"}), 404, "repository-unknown")
+
+
+# What a registry takes though it means nothing.
+
+ODD: Mapping[str, dict[str, Any]] = {
+    "an index of nothing": {"mediaType": OCI.index},
+    "a subject without a digest": {"mediaType": OCI.manifest, "subject": {"size": 1}},
+    "a subject that is no digest": {"mediaType": OCI.manifest, "subject": {"digest": "sha256:x"}},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_manifest_keeps_nothing_else_from_going(site: Site, odd: str) -> None:
+    repository, document = f"odd/{len(odd)}", {"schemaVersion": 2, **ODD[odd]}
+    site.fill({"one": A, "two": B}, repository=repository)
+    if document["mediaType"] == OCI.manifest:
+        document |= {key: json.loads(A.body)[key] for key in ("config", "layers")}
+    path = f"/v2/{repository}/manifests/odd"
+    headers = {"Content-Type": document["mediaType"]}
+    put = site.registry.ask(path, "PUT", headers=headers, body=json.dumps(document).encode())
+    if put.status != 201:  # then there is nothing odd in this registry
+        return
+    listed = get(site.service, repository_path(repository, "tags"), detail=True)["items"]
+    assert [one["name"] for one in listed] == ["odd", "one", "two"]
+    delete(site.service, tag_path(repository, "one"))
+    delete(site.service, tag_path(repository, "odd"))
+    assert set(site.look(repository).tags) == {"two"}
+
+
+def test_an_image_under_the_name_of_a_fallback_tag_stays(site: Site) -> None:
+    repository, named = "odd/named", fallback_tag(A)
+    site.fill({"one": A, named: B}, repository=repository)
+    delete(site.service, tag_path(repository, "one"))
+    assert site.look(repository).tags == {named: B.digest}

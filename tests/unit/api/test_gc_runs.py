@@ -322,6 +322,18 @@ def test_many_are_deleted_and_one_failure_stops_nothing(bed: GcBed) -> None:
     first = result["items"][0]["deletion"]
     assert bed.ask(f"{DELETIONS}/{first['id']}").json == first
     assert set(bed.registry.resolved("team/app")) == {"1", "b"}
+    told = {
+        (event.attempt.action, event.attempt.target, event.completion and event.completion.code)
+        for event in bed.events()
+        if event.attempt.action in {"tag.delete", "manifest.delete"}
+    }
+    assert told == {
+        ("tag.delete", "team/app:a", None),
+        ("tag.delete", "team/app:nope", "tag-unknown"),
+        ("manifest.delete", f"team/app@{image('b').digest}", "manifest-tagged"),
+        ("tag.delete", "team/none:c", "repository-unknown"),
+        ("tag.delete", "team/app:c", None),
+    }
 
 
 def many(count: int) -> list[dict[str, str]]:

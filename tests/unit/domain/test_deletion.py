@@ -327,6 +327,17 @@ def test_signatures_of_children_go_with_the_index() -> None:
     assert decided.manifests == (A, C, D)
 
 
+def test_only_an_index_under_the_fallback_tag_is_its_referrers() -> None:
+    fallback = referrer_tags(A)[0]
+    taken = snapshot({"one": A, fallback: D})
+    assert plan(taken, remove_tag("one")).manifests == (A,)
+    assert [removed.tag for removed in plan(taken, remove_tag("one")).tags] == ["one"]
+    nodes = {**taken.nodes, D: Node(D, is_index=True)}
+    decided = plan(Snapshot(taken.tags, nodes), remove_tag("one"))
+    assert decided.manifests == (A, D)
+    assert {removed.tag for removed in decided.tags} == {"one", fallback}
+
+
 def test_an_unknown_tag_is_told() -> None:
     with pytest.raises(TagUnknown):
         plan(snapshot({"one": A}), remove_tag("two"))
