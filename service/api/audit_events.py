@@ -29,6 +29,9 @@ from service.domain.ports import AuditQuery
 OUTCOMES = ("succeeded", "failed", "refused")
 FILTERS = ("actor", "action", "registry", "container", "outcome", "since", "until")
 
+RESTORE = "deletion.restore"
+"""Whose target is a deletion's id."""
+
 blueprint = Blueprint("audit", "Every attempt to change something, refused ones too.")
 
 
@@ -120,9 +123,16 @@ def list_audit_events(options: Options) -> Found:
     return {**found, "items": [dump_event(event) for event in found["items"]]}, headers
 
 
+def _repository(event: AuditEvent) -> str:
+    """Name what it was about; of a restore, whose target is an id, as was found out then."""
+    if event.attempt.action == RESTORE:
+        details = event.completion.details if event.completion else {}
+        return str(details.get("repository", ""))
+    return re.split("[:@]", event.attempt.target or "")[0]
+
+
 def _visible(caller: Caller, event: AuditEvent) -> bool:
     if not caller.registries and not caller.repositories:
         return True
-    registry, target = event.attempt.registry, event.attempt.target
-    repository = re.split("[:@]", target or "")[0]
+    registry, repository = event.attempt.registry, _repository(event)
     return bool(registry and caller.sees_registry(registry) and caller.sees_repository(repository))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields as ma_fields
 
-from service.api import auth, context, exclusion
+from service.api import audit_events, auth, context, exclusion
 from service.api.base import Answer, Blueprint, Schema
 from service.api.fields import (
     ID,
@@ -190,7 +190,7 @@ def get_deletion(registry: Registry, deletion_id: str) -> dict[str, object]:
             errors.GcAlreadyActive,
         ),
     ),
-    action="deletion.restore",
+    action=audit_events.RESTORE,
     options=RestoreOptions,
 )
 def restore_deletion(
@@ -200,7 +200,8 @@ def restore_deletion(
 
     All of it or nothing. Done twice it does nothing more.
     """
-    _find(registry, deletion_id, RESTORE)
+    found = _find(registry, deletion_id, RESTORE)
+    change.details["repository"] = str(found.repository)
     exclusion.require_no_collection(registry)
     restorer = Restorer(registry, context.services().store)
     restoration = restorer.restore(

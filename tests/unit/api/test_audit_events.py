@@ -128,3 +128,14 @@ def test_a_limited_token_sees_what_was_tried_within_its_limits(bed: Bed) -> None
 def test_the_trail_is_append_only(bed: Bed) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         assert bed.ask(EVENTS, method).problem == (405, "method-not-allowed")
+
+
+def test_a_limited_token_sees_the_restores_of_its_own_repositories(bed: Bed) -> None:
+    for name in ("team/app", "other/app"):
+        bed.registry.push(name, image(name), "1")
+        path = f"/v1/registries/default/repositories/{name}/-/tags/1"
+        made = bed.ask(path, "DELETE").json["id"]
+        bed.ask(f"/v1/registries/default/deletions/{made}/restore", "POST", body={})
+    limited = bed.token("audit:read", repositories=("team/*",))
+    found = bed.ask("/v1/audit-events?action=deletion.restore", token=limited).json["items"]
+    assert [one["details"]["repository"] for one in found] == ["team/app"]
