@@ -22,6 +22,7 @@ from tests.e2e.bed.workspace import Child, Workspace, is_alive
 GIVEN = "REGISTRY_ADMIN_TEST_DOCKER_HOST"
 LABEL = "registry-admin-bed"  # holds the run that made a container, volume or network
 IMAGES = "registry-admin-bed"  # repositories of what is built here, for one run each
+START_SECONDS = 100  # an engine that was killed first puts away what was left
 API_TIMEOUT = 300  # seconds: a volume of ten thousand images takes its time to go
 
 REGISTRY_CONFIG = b"""\
@@ -210,7 +211,9 @@ def launch(workspace: Workspace, home: Path, driver: str) -> Child:
     argv += ["--pidfile", f"{home}/pid", *([f"--storage-driver={driver}"] if driver else [])]
     daemon = Child(workspace, argv, home / "log")
     try:
-        wait_until(lambda: answers(home) or not daemon.is_running(), 30, "dockerd answers")
+        wait_until(
+            lambda: answers(home) or not daemon.is_running(), START_SECONDS, "dockerd answers"
+        )
     finally:
         if not answers(home):
             daemon.stop()
