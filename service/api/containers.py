@@ -128,8 +128,10 @@ class PolicyOptions(Schema):
     """A restart policy."""
 
     json_schema: ClassVar = {
-        "if": {"required": ["maximum_retry_count"]},
-        "then": {"properties": {"name": {"const": "on-failure"}}},
+        "not": {
+            "required": ["maximum_retry_count"],
+            "properties": {"name": {"enum": [one for one in POLICIES if one != "on-failure"]}},
+        }
     }
 
     name = ma_fields.String(

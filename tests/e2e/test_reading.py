@@ -155,6 +155,7 @@ def test_a_registry_tells_how_it_is(held: Held) -> None:
         "name": "default",
         "url": held.registry.url,
         "status": "up",
+        "problem": None,
         "api_version": "registry/2.0",
         "delete_enabled": True,
         "read_only": False,
