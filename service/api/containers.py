@@ -14,7 +14,7 @@ from marshmallow.validate import OneOf
 
 from service.api import auth, context, exclusion
 from service.api.base import Answer, Blueprint, Schema
-from service.api.fields import ID_EXAMPLE, about, listing, moment, number, text, whole
+from service.api.fields import ID_EXAMPLE, Whole, about, listing, moment, number, text, whole
 from service.api.job_answers import START_PROBLEMS, STARTS, JobSchema, answer_job, start_job
 from service.api.openapi import Operation
 from service.api.paging import Found, Options, PageOptions, page, page_of, sliced
@@ -110,16 +110,14 @@ class ChangesPage(page_of(LayerChangeSchema, "LayerChangePage")):  # type: ignor
 class RestartOptions(Schema):
     """How to restart."""
 
-    timeout = ma_fields.Integer(
-        strict=True,
+    timeout = Whole(
+        0,
+        TIMEOUT_LIMIT,
         load_default=None,
         allow_none=True,
-        validate=lambda value: _require_between(value, 0, TIMEOUT_LIMIT),
         metadata=about(
             "Seconds it may take to end before it is killed; the container's own when left out.",
             example=10,
-            minimum=0,
-            maximum=TIMEOUT_LIMIT,
         ),
     )
 
@@ -139,14 +137,12 @@ class PolicyOptions(Schema):
         validate=OneOf(POLICIES),
         metadata=about("The policy.", example="on-failure"),
     )
-    maximum_retry_count = ma_fields.Integer(
-        strict=True,
-        validate=lambda value: _require_between(value, 0, RETRIES_LIMIT),
+    maximum_retry_count = Whole(
+        0,
+        RETRIES_LIMIT,
         metadata=about(
             "With `on-failure` alone: how often at most; 0 is without end.",
             example=5,
-            minimum=0,
-            maximum=RETRIES_LIMIT,
         ),
     )
 
@@ -155,11 +151,6 @@ class PolicyOptions(Schema):
         """Refuse a count that no policy would heed."""
         if "maximum_retry_count" in data and data["name"] != "on-failure":
             raise ValidationError("Goes with on-failure alone.", "maximum_retry_count")
-
-
-def _require_between(value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValidationError(f"Must be a whole number from {low} to {high}.")
 
 
 def find(name: str, scope: str) -> Allowed:

@@ -140,6 +140,22 @@ class Switch(fields.Boolean):
         return value
 
 
+class Whole(fields.Integer):
+    """A whole number in a body, which JSON may write as ``1.0``."""
+
+    def __init__(self, low: int, high: int, **options: Unpack[Options]) -> None:
+        """From ``low`` to ``high``, both included."""
+        super().__init__(**_described(options, minimum=low, maximum=high))
+        self._low, self._high = low, high
+
+    def _deserialize(self, value: object, attr: object, data: object, **_: object) -> int:
+        del attr, data
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or value != value // 1 or not self._low <= value <= self._high:  # type: ignore[operator]
+            raise ValidationError(f"Must be a whole number from {self._low} to {self._high}.")
+        return int(value)
+
+
 class Count(fields.Integer):
     """A whole number in a query parameter, in plain digits."""
 

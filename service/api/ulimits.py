@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, get_args
 
-from marshmallow import ValidationError
 from marshmallow import fields as ma_fields
 from marshmallow.validate import Length, OneOf
 
 from service.api import context
 from service.api.base import Blueprint, Schema
 from service.api.containers import NAMED, ONE, WRITE, find
-from service.api.fields import Switch, about
+from service.api.fields import Switch, Whole, about
 from service.api.job_answers import START_PROBLEMS, STARTS, JobSchema, answer_job, start_job
 from service.api.openapi import Operation
 from service.api.paging import Options
@@ -31,18 +30,8 @@ JOBS_LOOKED_AT = 20
 blueprint = Blueprint("ulimits", "Ulimits that really apply.")
 
 
-def _limit(what: str) -> ma_fields.Integer:
-    return ma_fields.Integer(
-        strict=True,
-        required=True,
-        validate=_require_limit,
-        metadata=about(what, example=4096, minimum=UNLIMITED, maximum=HIGHEST),
-    )
-
-
-def _require_limit(value: int) -> None:
-    if not UNLIMITED <= value <= HIGHEST:
-        raise ValidationError("Must be -1, for unlimited, or a whole number from 0 on.")
+def _limit(what: str) -> Whole:
+    return Whole(UNLIMITED, HIGHEST, required=True, metadata=about(what, example=4096))
 
 
 class UlimitOptions(Schema):

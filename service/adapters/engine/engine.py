@@ -17,11 +17,12 @@ from service.adapters.engine.transport import Call, Transport, container_path, i
 from service.adapters.engine.versions import RegistryVersions
 from service.domain.audit import Change
 from service.domain.engine import Entry, Inspected, LayerChange
-from service.domain.errors import EngineRefused, EngineUnreachable, RegistryAdminError
+from service.domain.errors import EngineRefused, EngineUnreachable, ImageUnknown, RegistryAdminError
 from service.domain.health import PartStatus
 from service.settings import EngineSettings
 
 STATUS_SECONDS = 5.0
+NO_IMAGE = "no such image"
 SIZE_SECONDS = 10.0
 """How long an engine may add up a writable layer: one that takes longer is not waited for."""
 
@@ -60,7 +61,13 @@ class DockerEngine:
 
     def image(self, reference: str) -> Inspected:
         """See the port."""
-        found: Inspected = self._transport.ask(Call("GET", image_path(reference, "/json")))
+        try:
+            found: Inspected = self._transport.ask(Call("GET", image_path(reference, "/json")))
+        except EngineRefused as error:
+            if NO_IMAGE not in error.detail.lower():
+                raise
+            # What looks like the beginning of an id, or more than one, is no 404 to some engines.
+            raise ImageUnknown(error.detail) from error
         return found
 
     def history(self, reference: str) -> Sequence[Inspected]:
