@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.domain.audit import Attempt, AuditTrail
+from service.domain.audit import AuditTrail
 from service.domain.collectable import ParseConfiguration, examine
 from service.domain.collection import INTERRUPTED, Collection, Options, Parts
 from service.domain.errors import CollectionFailed
@@ -14,6 +14,7 @@ from service.domain.ports import Registries
 from service.domain.putting_back import COMPENSATION, HURRY_SECONDS, put_back
 from service.domain.recovery import ACTOR
 from service.domain.untagged import require_untagged_safe
+from service.jobs.attempts import attempt_of
 
 GC = JobKind("gc", scope="gc:run", single=True)
 
@@ -38,26 +39,15 @@ def collection(registries: Registries, trail: AuditTrail, parse: ParseConfigurat
         version = registries.version(name)
         if options.delete_untagged:
             require_untagged_safe(registry, version)
-        with trail.attempt(_attempt("gc.collect", job.requested_by, job)) as change:
+        with trail.attempt(attempt_of(job, "gc.collect", job.requested_by)) as change:
             parts = Parts(registry, engine, engine.controller(change), target, version, cache)
             return Collection(parts, options, context).run()
 
     def compensate(job: Job, data: Mapping[str, Any], tell: Tell) -> None:
         name = job.registry or ""
         engine, cache = registries.engine(name), registries.blob_cache(name)
-        with trail.attempt(_attempt("gc.put-back", ACTOR, job)) as change:
+        with trail.attempt(attempt_of(job, "gc.put-back", ACTOR)) as change:
             put_back(engine, engine.controller(change), cache, data, HURRY_SECONDS)
         tell("info", "The registry's own container runs again, as before.")
 
     return Work(GC, run, {COMPENSATION: compensate})
-
-
-def _attempt(action: str, actor: str, job: Job) -> Attempt:
-    return Attempt(
-        action,
-        actor,
-        registry=job.registry,
-        container=job.container,
-        request_id=job.request_id,
-        job=job.id,
-    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.domain import problem
-from service.domain.audit import Attempt, AuditTrail, Completion
+from service.domain.audit import AuditTrail, Completion
 from service.domain.audit import Outcome as Ended
 from service.domain.bulk import Bulk, BulkRemover, Outcome
 from service.domain.deletion import RemoveManifest, RemoveTag, Request
@@ -16,8 +16,10 @@ from service.domain.job import Cancelled, Job, JobContext, JobKind, Work
 from service.domain.ports import Clock, Registries, Store
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import Remover
+from service.jobs.attempts import attempt_of
 
 SERVER_ERROR = 500
+BULK = "deletion.bulk"
 
 BULK_DELETION = JobKind("bulk-deletion", scope="registry:delete")
 
@@ -42,21 +44,11 @@ def bulk_deletion(registries: Registries, store: Store, trail: AuditTrail, clock
                 raise Cancelled(_answer(results))
 
         context.step("delete")
-        with trail.attempt(_attempt(job)) as change:
+        with trail.attempt(attempt_of(job, BULK, job.requested_by)) as change:
             BulkRemover(registry, store, remover).remove(change, bulk, report)
         return _answer(results)
 
     return Work(BULK_DELETION, run)
-
-
-def _attempt(job: Job) -> Attempt:
-    return Attempt(
-        "deletion.bulk",
-        job.requested_by,
-        registry=job.registry,
-        request_id=job.request_id,
-        job=job.id,
-    )
 
 
 def _record(trail: AuditTrail, job: Job, request: Request, outcome: Outcome) -> None:
@@ -65,7 +57,10 @@ def _record(trail: AuditTrail, job: Job, request: Request, outcome: Outcome) -> 
     name = (
         f"{request.repository}:{asked.tag}" if asked.tag else f"{request.repository}@{asked.digest}"
     )
-    attempt = replace(_attempt(job), action="tag.delete" if asked.tag else "manifest.delete")
+    attempt = replace(
+        attempt_of(job, BULK, job.requested_by),
+        action="tag.delete" if asked.tag else "manifest.delete",
+    )
     change = trail.begin(replace(attempt, target=name))
     if isinstance(outcome, Deletion):
         change.complete(Completion("succeeded", details={"deletion": outcome.id}))

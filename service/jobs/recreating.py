@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.domain.audit import Attempt, AuditTrail
+from service.domain.audit import AuditTrail
 from service.domain.containers import Containers
 from service.domain.errors import RecreationFailed
 from service.domain.job import Job, JobContext, JobKind, Tell, Work
@@ -13,6 +13,7 @@ from service.domain.recovery import ACTOR
 from service.domain.recreatable import Recreatable, examine
 from service.domain.recreating import COMPENSATION, INTERRUPTED, Recreation, put_back, result
 from service.domain.ulimits import Ulimit, configured
+from service.jobs.attempts import attempt_of
 
 ULIMITS = JobKind("container-ulimits", scope="container:write")
 
@@ -41,7 +42,7 @@ class Recreator:
         target = examine(one, limits, job.params["on_writable_layer"])
         if job.params["dry_run"] or (context.rerun and _has(target, limits)):
             return result(target, limits)
-        with self._trail.attempt(_attempt("container.recreate", job.requested_by, job)) as change:
+        with self._trail.attempt(attempt_of(job, "container.recreate", job.requested_by)) as change:
             controller = one.engine.controller(change)
             return Recreation(one.engine, controller, context, target, limits).run()
 
@@ -56,7 +57,7 @@ class Recreator:
     def compensate(self, job: Job, data: Mapping[str, Any], tell: Tell) -> None:
         """Have the old container run as before, or the new one where it was proven."""
         engine = self._containers.engine_of(job.params["container"])
-        with self._trail.attempt(_attempt("container.put-back", ACTOR, job)) as change:
+        with self._trail.attempt(attempt_of(job, "container.put-back", ACTOR)) as change:
             put_back(engine, engine.controller(change), data)
         which = "new" if data["proven"] else "old"
         tell("info", f"The {which} container '{data['name']}' runs.")
@@ -65,14 +66,3 @@ class Recreator:
 def _has(target: Recreatable, limits: list[Ulimit]) -> bool:
     """Tell whether an earlier run was done, and died before it could say so."""
     return configured(target.container) == sorted(limits, key=lambda limit: limit.name)
-
-
-def _attempt(action: str, actor: str, job: Job) -> Attempt:
-    return Attempt(
-        action,
-        actor,
-        registry=job.registry,
-        container=job.container,
-        request_id=job.request_id,
-        job=job.id,
-    )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.domain.audit import Attempt, AuditTrail
+from service.domain.audit import AuditTrail
 from service.domain.containers import Allowed, Containers
 from service.domain.errors import ContainerUnknown
 from service.domain.job import Job, JobContext, JobKind, Tell, Work
 from service.domain.recovery import ACTOR
 from service.domain.restarting import COMPENSATION, restart
 from service.jobs import collecting
+from service.jobs.attempts import attempt_of
 
 RESTART = JobKind("container-restart", scope="container:write")
 
@@ -37,7 +38,7 @@ def restarting(containers: Containers, trail: AuditTrail) -> Work:
     def run(context: JobContext) -> Mapping[str, Any]:
         job = context.job
         one = containers.find(job.params["container"])
-        with trail.attempt(_attempt("container.restart", job.requested_by, job)) as change:
+        with trail.attempt(attempt_of(job, "container.restart", job.requested_by)) as change:
             controller = one.engine.controller(change)
             timeout = job.params["timeout"]
             return restart(one.engine, controller, context, one.container_id, timeout)
@@ -45,7 +46,7 @@ def restarting(containers: Containers, trail: AuditTrail) -> Work:
     def compensate(job: Job, data: Mapping[str, Any], tell: Tell) -> None:
         engine = containers.engine_of(job.params["container"])
         try:
-            with trail.attempt(_attempt("container.start", ACTOR, job)) as change:
+            with trail.attempt(attempt_of(job, "container.start", ACTOR)) as change:
                 engine.controller(change).start(data["container"])
         except ContainerUnknown:
             tell("warning", "The container has been removed meanwhile; there is none to start.")
@@ -53,14 +54,3 @@ def restarting(containers: Containers, trail: AuditTrail) -> Work:
             tell("info", "The container runs again.")
 
     return Work(RESTART, run, {COMPENSATION: compensate})
-
-
-def _attempt(action: str, actor: str, job: Job) -> Attempt:
-    return Attempt(
-        action,
-        actor,
-        registry=job.registry,
-        container=job.container,
-        request_id=job.request_id,
-        job=job.id,
-    )
