@@ -57,10 +57,8 @@ def _record(trail: AuditTrail, job: Job, request: Request, outcome: Outcome) -> 
     name = (
         f"{request.repository}:{asked.tag}" if asked.tag else f"{request.repository}@{asked.digest}"
     )
-    attempt = replace(
-        attempt_of(job, BULK, job.requested_by),
-        action="tag.delete" if asked.tag else "manifest.delete",
-    )
+    action = "tag.delete" if asked.tag else "manifest.delete"
+    attempt = attempt_of(job, action, job.requested_by)
     change = trail.begin(replace(attempt, target=name))
     if isinstance(outcome, Deletion):
         change.complete(Completion("succeeded", details={"deletion": outcome.id}))
