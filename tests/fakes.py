@@ -29,6 +29,7 @@ from service.domain.errors import (
     DeletionDisabled,
     ManifestRefused,
     ManifestUnknown,
+    RegistryAnswerInvalid,
     RegistryReadOnly,
     RepositoryUnknown,
 )
@@ -95,6 +96,8 @@ class Contents:
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     vouched: set[Digest] = field(default_factory=set)
     """Blobs, manifests too, that are gone while the registry's cache says they are there."""
+    damaged: set[str] = field(default_factory=set)
+    """Tags and digests whose files make no sense to the registry, which answers 500 for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +417,8 @@ class FakeRegistry(Mortal):
         with self._mutex:
             contents = self.contents.get(repository, Contents())
             digest = contents.tags.get(reference) if isinstance(reference, Tag) else reference
+            if {reference, digest} & contents.damaged:
+                raise RegistryAnswerInvalid(f"The registry answers 500 for {reference}.")
             if digest is None or digest not in contents.manifests:
                 raise ManifestUnknown(f"The repository {repository} has no manifest {reference}.")
             return contents.manifests[digest]
@@ -437,6 +442,7 @@ class FakeWriter:
                 contents.manifests[manifest.digest] = manifest
             if isinstance(reference, Tag):
                 contents.tags[reference] = manifest.digest
+                contents.damaged.discard(reference)
 
     def delete_manifest(self, repository: Repository, digest: Digest) -> None:
         self._require_writable()

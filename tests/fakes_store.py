@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from service.domain.access import Token
 from service.domain.audit import Attempt, AuditEvent, Change, Completion
-from service.domain.content import RawManifest
+from service.domain.content import INDEX_TYPES, RawManifest
 from service.domain.deletion_record import Deletion, State
 from service.domain.errors import DeletionUnknown, RepositoryBusy, TokenUnknown
 from service.domain.ports import AuditQuery, Clock
+from service.domain.reference import Digest, Repository
 
 
 class WallClock:
@@ -121,6 +122,24 @@ class FakeDeletions:
             for deletion in newest_first
             if deletion.registry == registry and (last is None or deletion.id < last)
         ][:n]
+
+    def indexes(self, registry: str, repository: Repository) -> Sequence[RawManifest]:
+        recorded = self._manifests(registry, repository)
+        return [raw for raw in recorded if raw.media_type in INDEX_TYPES]
+
+    def manifests(
+        self, registry: str, repository: Repository, digests: Collection[Digest]
+    ) -> Sequence[RawManifest]:
+        return [raw for raw in self._manifests(registry, repository) if raw.digest in digests]
+
+    def _manifests(self, registry: str, repository: Repository) -> Sequence[RawManifest]:
+        theirs = [
+            deletion
+            for deletion in self._deletions.values()
+            if (deletion.registry, deletion.repository) == (registry, repository)
+        ]
+        raws = [raw for deletion in theirs for raw in (*deletion.manifests, *deletion.supports)]
+        return list({raw.digest: raw for raw in raws}.values())
 
     def unfinished(self) -> Sequence[Deletion]:
         oldest_first = (self._deletions[key] for key in sorted(self._deletions))

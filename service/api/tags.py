@@ -70,6 +70,11 @@ class TagSchema(Answer):
     created = text("When it was made.", TIME_EXAMPLE, nullable=True, format="date-time")
     platforms = listing(PlatformSchema, "What it runs on.")
     dangling = truth("True where the tag is listed, but its manifest is gone.", example=False)
+    problem = text(
+        "Why nothing is known of it, where it is damaged in the registry's storage.",
+        None,
+        nullable=True,
+    )
 
 
 def dump_tag(detail: TagDetail) -> dict[str, object]:
@@ -83,6 +88,7 @@ def dump_tag(detail: TagDetail) -> dict[str, object]:
         "created": detail.created,
         "platforms": [dump_platform(platform) for platform in detail.platforms],
         "dangling": detail.dangling,
+        "problem": detail.problem,
     }
 
 

@@ -21,7 +21,7 @@ from service.domain.job import Job
 from service.domain.ports import Registry, Store
 from service.domain.reference import Digest, Repository
 from service.domain.removal import LOCK_WAIT_SECONDS, Remover, lock_name
-from service.domain.survey import Survey, survey
+from service.domain.survey import Survey
 from service.domain.untagging import require_deletable
 
 FRESH_SECONDS = 3.0
@@ -116,8 +116,7 @@ class BulkRemover:
         return not set(self._registry.tags(repository)) - found.snapshot.tags.keys()
 
     def _look(self, repository: Repository, requests: Sequence[Request]) -> Survey:
-        return survey(
-            self._registry,
+        return self._remover.survey(
             repository,
             [one.digest for one in requests if isinstance(one, RemoveManifest)],
             [one.tag for one in requests if isinstance(one, RemoveTag)],
@@ -128,7 +127,9 @@ class BulkRemover:
     ) -> tuple[Outcome, Survey | None]:
         request = bulk.requests[place]
         try:
-            decided = plan(found.around(_focus(request, found)), request)
+            focus = _focus(request, found)
+            found.require_whole(focus)
+            decided = plan(found.around(focus), request)
         except RegistryAdminError as error:
             return error, found
         planned = self._remover.record(bulk.job.requested_by, request, decided, found.bodies)

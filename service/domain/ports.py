@@ -267,6 +267,14 @@ class Deletions(Protocol):
     def page(self, registry: str, n: int, last: str | None) -> Sequence[Deletion]:
         """At most ``n`` older than ``last``, newest first; bodies are left empty."""
 
+    def indexes(self, registry: str, repository: Repository) -> Sequence[RawManifest]:
+        """The indexes that any record of a repository holds, each once, with bytes."""
+
+    def manifests(
+        self, registry: str, repository: Repository, digests: Collection[Digest]
+    ) -> Sequence[RawManifest]:
+        """Those of ``digests`` that any record of a repository holds, each once, with bytes."""
+
     def unfinished(self) -> Sequence[Deletion]:
         """All in state ``removing`` or ``restoring``, oldest first, with bytes."""
 

@@ -19,7 +19,12 @@ from service.domain.content import (
 )
 from service.domain.deletion import referrer_tags
 from service.domain.description import Describer, Summary
-from service.domain.errors import ManifestUnknown, RepositoryUnknown, TagUnknown
+from service.domain.errors import (
+    ManifestUnknown,
+    RegistryAnswerInvalid,
+    RepositoryUnknown,
+    TagUnknown,
+)
 from service.domain.image_config import ImageConfig
 from service.domain.ports import Registry
 from service.domain.reference import Digest, Repository, Tag
@@ -35,6 +40,7 @@ LOOKS = 2
 class TagDetail:
     """A tag; all but ``name`` are None or empty when it is dangling. Sizes in bytes.
 
+    ``problem`` says why nothing is known of a tag that is damaged in the registry's storage.
     ``created`` is RFC 3339 in UTC with ``Z``, with the digits of the source kept.
     """
 
@@ -46,6 +52,7 @@ class TagDetail:
     created: str | None = None
     platforms: tuple[Platform, ...] = ()
     dangling: bool = False
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +168,30 @@ class Reader:
         return list(islice(self._names(repository, last), n))
 
     def tag_details(self, repository: Repository, n: int, last: str | None) -> list[TagDetail]:
-        """Like :meth:`tag_names`, each described; all asked concurrently."""
-        names = self._names(repository, last)
+        """Like :meth:`tag_names`, each described; all asked concurrently.
+
+        Raise RegistryAnswerInvalid where the registry makes sense of no tag it has.
+        """
+        names = list(self._names(repository, last))
         found: list[TagDetail] = []
-        while len(found) < n and (batch := list(islice(names, n - len(found)))):
-            found += self._still_there(repository, self._tags(repository, batch))
+        waiting = iter(names)
+        while len(found) < n and (batch := list(islice(waiting, n - len(found)))):
+            found += self._still_there(repository, self._tags_or_problems(repository, batch))
+        if last is None and len(found) == len(names):
+            _require_some_sense(found)
         return found
+
+    def _tags_or_problems(self, repository: Repository, names: Sequence[Tag]) -> list[TagDetail]:
+        try:
+            return self._tags(repository, names)
+        except RegistryAnswerInvalid:  # one damaged tag does not hide the others
+            return spread(partial(self._tag_or_problem, repository), names)
+
+    def _tag_or_problem(self, repository: Repository, tag: Tag) -> TagDetail:
+        try:
+            return self._tag(repository, tag)
+        except RegistryAnswerInvalid as error:
+            return TagDetail(tag, problem=error.detail)
 
     def _tags(self, repository: Repository, names: Sequence[Tag]) -> list[TagDetail]:
         targets = self._registry.resolve_many(repository, names)
@@ -299,6 +324,12 @@ class Reader:
             return []
         digest, kind = manifest.digest, manifest.effective_artifact_type
         return [Referrer(digest, kind, manifest.media_type, manifest.size, "cosign-tag")]
+
+
+def _require_some_sense(details: Sequence[TagDetail]) -> None:
+    problems = [detail.problem for detail in details if detail.problem]
+    if problems and len(problems) == len(details):
+        raise RegistryAnswerInvalid(problems[0])
 
 
 def _beyond(name: str, last: str | None) -> bool:

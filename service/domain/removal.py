@@ -32,6 +32,7 @@ from service.domain.errors import (
     DigestMismatch,
     ManifestUnknown,
     RegistryAdminError,
+    RegistryAnswerInvalid,
     RepositoryUnknown,
     TagUnknown,
     UpstreamFailed,
@@ -39,7 +40,7 @@ from service.domain.errors import (
 from service.domain.identity import new_id
 from service.domain.ports import Clock, Registry, Store
 from service.domain.reference import Digest, Repository, Tag
-from service.domain.survey import survey
+from service.domain.survey import Survey, survey, unreadable
 from service.domain.untagging import Steps, require_deletable
 
 LOCK_WAIT_SECONDS = 30.0
@@ -97,10 +98,18 @@ class Remover:
     def _prepare(self, requested_by: str, request: Request) -> Deletion:
         focus = self._focus(request)
         require_deletable(self._registry, request.repository)
-        found = survey(self._registry, request.repository, [focus] if focus else [])
+        found = self.survey(request.repository, [focus] if focus else [])
+        found.require_whole(focus)
         decided = plan(found.snapshot, request)
         _require_unmoved(request, focus, decided.digest)
         return self.record(requested_by, request, decided, found.bodies)
+
+    def survey(
+        self, repository: Repository, focus: Iterable[Digest], focus_tags: Iterable[Tag] = ()
+    ) -> Survey:
+        """Look at a repository, knowing what earlier deletions have left in it."""
+        recorded = self._store.deletions.indexes(self._registry.name, repository)
+        return survey(self._registry, repository, recorded, focus, focus_tags)
 
     def _focus(self, request: Request) -> Digest | None:
         """Find the manifest in question: one cheap request that answers most mistakes."""
@@ -111,6 +120,8 @@ class Remover:
         except ManifestUnknown:
             if request.tag in self._registry.tags(request.repository):
                 return None  # dangling
+        except RegistryAnswerInvalid as error:
+            raise unreadable(request.repository, {request.tag: error}) from error
         raise TagUnknown(f"The repository '{request.repository}' has no tag '{request.tag}'.")
 
     def record(
@@ -161,7 +172,7 @@ class Remover:
     def _snapshot(self, deletion: Deletion) -> Snapshot:
         try:
             planned = [raw.digest for raw in deletion.manifests]
-            return survey(self._registry, deletion.repository, planned).snapshot
+            return self.survey(deletion.repository, planned).snapshot
         except RepositoryUnknown:
             return Snapshot({}, {})
 

@@ -50,8 +50,8 @@ class Restorer:
 
         Raise DeletionUnknown, NotRestorable, TagExists (unless ``force``), BlobsCollected,
         RegistryReadOnly or RepositoryBusy; then nothing was changed. ManifestRefused: a child
-        that was deleted by force, another deletion, has to be restored first, or the registry
-        has to be restarted after a collection; then no tag was put back.
+        that others deleted has to be pushed first, or the registry has to be restarted after a
+        collection; then no tag was put back.
         """
         repository = self._store.deletions.get(self._registry.name, deletion_id).repository
         with self._store.locks.hold(lock_name(self._registry.name, repository), LOCK_WAIT_SECONDS):
@@ -106,22 +106,30 @@ class Restorer:
     def _missing(self, deletion: Deletion) -> list[RawManifest]:
         """Return what has to be put back, children first.
 
-        What was removed is put back in any case. What stayed then is looked for, since a later
-        deletion may have taken it.
+        What was removed is put back in any case. What stayed then is looked for, since another
+        deletion may have taken it, and then has the bytes: registries refuse an index without
+        its children.
         """
-        removed = {raw.digest: raw for raw in deletion.manifests}
-        bodies = removed | {raw.digest: raw for raw in deletion.supports}
+        removed = {raw.digest for raw in deletion.manifests}
+        bodies = {raw.digest: raw for raw in (*deletion.manifests, *deletion.supports)}
         children: dict[Digest, list[Digest]] = {}
         waiting = [*removed, *(one.digest for one in deletion.tags if one.digest)]
         while waiting:
             digest = waiting.pop()
-            if digest in children or digest not in bodies:
+            if digest in children or (digest not in removed and self._served(deletion, digest)):
                 continue
-            if digest in removed or not self._served(deletion, digest):
-                children[digest] = [one.digest for one in parse_manifest(bodies[digest]).children]
+            raw = bodies.get(digest) or self._recorded(deletion, digest)
+            if raw is not None:
+                bodies[digest] = raw
+                children[digest] = [one.digest for one in parse_manifest(raw).children]
                 waiting += children[digest]
         order = TopologicalSorter(children).static_order()
         return [bodies[digest] for digest in order if digest in children]
+
+    def _recorded(self, deletion: Deletion, digest: Digest) -> RawManifest | None:
+        records = self._store.deletions
+        found = records.manifests(self._registry.name, deletion.repository, [digest])
+        return next(iter(found), None)
 
     def _served(self, deletion: Deletion, digest: Digest) -> bool:
         try:
@@ -175,7 +183,7 @@ class Restorer:
             raise ManifestRefused(
                 f"The registry '{deletion.registry}' does not take {raw.digest} back. No tag was "
                 "put back; manifests that it took before are there again without a tag. Where a "
-                "child is missing that another deletion removed, restore that one first. "
+                "child is missing that something else removed, push that one again first. "
                 f"{error.detail.partition('.')[0]}."
             ) from error
 

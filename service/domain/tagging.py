@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.domain.audit import Change
-from service.domain.errors import DigestMismatch, ManifestUnknown
+from service.domain.errors import DigestMismatch, ManifestUnknown, RegistryAnswerInvalid
 from service.domain.ports import Locks, Registry
 from service.domain.reading import Reader, TagDetail
 from service.domain.reference import Digest, Repository, Tag
@@ -60,9 +60,10 @@ def point(
 
 
 def _current(registry: Registry, repository: Repository, tag: Tag) -> Digest | None:
+    # A tag that is damaged in the registry's storage is mended by pointing it somewhere.
     try:
         return registry.resolve(repository, tag)
-    except ManifestUnknown:
+    except (ManifestUnknown, RegistryAnswerInvalid):
         return None
 
 

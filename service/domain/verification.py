@@ -18,7 +18,7 @@ from service.domain.digests import Digests
 from service.domain.errors import ManifestUnknown, RegistryAnswerInvalid, RepositoryUnknown
 from service.domain.ports import BlobState, Registry
 from service.domain.reference import Digest, Repository, Tag
-from service.domain.survey import resolve_all
+from service.domain.survey import resolve_each
 
 TagName = Mapping[str, str]
 ReportProgress = Callable[[int, int | None], None]
@@ -32,6 +32,8 @@ class Verification:
     manifests: int = 0
     blobs: int = 0
     dangling: list[TagName] = field(default_factory=list)
+    unreadable: list[TagName] = field(default_factory=list)
+    """Those that the registry cannot tell anything of: damaged in its storage."""
     missing: dict[Digest, list[TagName]] = field(default_factory=dict)
     corrupt: dict[Digest, list[TagName]] = field(default_factory=dict)
 
@@ -50,6 +52,7 @@ class Verification:
             "manifests": self.manifests,
             "blobs": self.blobs,
             "dangling_tags": _sorted(self.dangling),
+            "unreadable_tags": _sorted(self.unreadable),
             "missing_blobs": _hurt(self.missing),
             "corrupt_blobs": _hurt(self.corrupt),
         }
@@ -121,16 +124,18 @@ class _Repository:
 
     def _targets(self) -> dict[Digest, list[Tag]]:
         try:
-            tags = resolve_all(self._registry, self._repository)
+            names = set(self._registry.tags(self._repository))
+            tags, damaged = resolve_each(self._registry, self._repository, names)
         except RepositoryUnknown:  # removed since the catalog was read
             return {}
+        self._found.unreadable += map(self._name, damaged)
         targets: dict[Digest, list[Tag]] = {}
         for tag, digest in tags.items():
             if digest is None:
                 self._found.dangling.append(self._name(tag))
             else:
                 targets.setdefault(digest, []).append(tag)
-        self._found.tags += len(tags)
+        self._found.tags += len(names)
         return targets
 
     def _name(self, tag: Tag) -> TagName:

@@ -28,7 +28,7 @@ from tests.e2e.bed.http import Answer
 from tests.e2e.bed.proxy import Exchange, Reply
 from tests.e2e.bed.registry import MakeRegistry
 from tests.e2e.bed.service import MakeService
-from tests.e2e.bed.site import Look, Site, open_site, tree
+from tests.e2e.bed.site import REPOSITORIES, Look, Site, open_site, tree
 
 A = sample("a")
 B = sample("b", flavour=DOCKER)
@@ -497,3 +497,62 @@ def test_an_image_under_the_name_of_a_fallback_tag_stays(site: Site) -> None:
     site.fill({"one": A, named: B}, repository=repository)
     delete(site.service, tag_path(repository, "one"))
     assert site.look(repository).tags == {named: B.digest}
+
+
+def test_an_index_that_was_kept_without_a_tag_keeps_its_children(site: Site) -> None:
+    """The registry cannot tell of it, but the record of the deletion that left it can."""
+    repository = site.fill({"kept": INDEX, "other": OTHER})
+    delete(site.service, tag_path(repository, "kept"), keep_manifest=True)
+    done = delete(site.service, tag_path(repository, "other"))
+    assert done["manifests_kept"] == [{"digest": AMD64.digest, "reason": "child-of-index"}]
+    assert site.look(repository).manifests == {one.digest for one in tree(INDEX)}
+
+
+# What is damaged in the registry's storage.
+
+
+@dataclass(frozen=True)
+class Damage:
+    """How a tag's files are damaged: its link, or the manifest it leads to."""
+
+    link: bool
+    content: bytes
+
+    def do(self, site: Site, repository: str, tag: str, manifest: Manifest) -> None:
+        tags = site.registry.storage() / REPOSITORIES / repository / "_manifests/tags"
+        path = (
+            tags / tag / "current/link" if self.link else site.registry.blob_path(manifest.digest)
+        )
+        path.write_bytes(self.content)
+
+
+DAMAGES = {
+    "empty link": Damage(link=True, content=b""),
+    "garbage link": Damage(link=True, content=b"sha256:zz"),
+    "empty manifest": Damage(link=False, content=b""),
+    "garbage manifest": Damage(link=False, content=b"\x00\x01"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_tag_hides_nothing_and_is_mended_before_anything_is_deleted(
+    site: Site, damage: Damage
+) -> None:
+    ill = sample(f"ill {damage}")
+    repository = site.fill({"1": A, "ill": ill, "other": B})
+    site.look(repository)  # nobody is to remember what it was
+    damage.do(site, repository, "ill", ill)
+    details = get(site.service, repository_path(repository, "tags"), detail=True)["items"]
+    found = {one["name"]: (one["digest"], bool(one["problem"])) for one in details}
+    assert found == {"1": (A.digest, False), "ill": (None, True), "other": (B.digest, False)}
+    problem(site.service.ask(tag_path(repository, "ill")), 502, "registry-answer-invalid")
+    for tag in ("1", "ill"):
+        with site.untouched():
+            answer = site.service.ask(tag_path(repository, tag), "DELETE")
+        told = problem(answer, 502, "registry-answer-invalid")
+        assert (told["tags"], "PUT .../-/tags/ill" in told["detail"]) == (["ill"], True)
+    path = tag_path(repository, "ill")
+    assert site.service.ask(path, "PUT", body={"tag": "other"}).status == 201
+    for tag in ("1", "ill"):
+        assert delete(site.service, tag_path(repository, tag))["tags_removed"] == [tag]
+    assert site.registry.tags(repository) == {"other": B.digest}

@@ -125,12 +125,24 @@ def test_an_index_comes_back_after_its_child(site: Site) -> None:
     before = site.look(repository)
     child = delete(site.service, manifest_path(repository, AMD64.digest), force=True)
     whole = delete(site.service, tag_path(repository, "1"))
-    answer = try_restore(site.service, whole)
-    problem(answer, 409, "manifest-refused")
-    assert site.registry.tags(repository) == {"2": B.digest}
-    restore(site.service, child)
-    restore(site.service, whole)
+    told = restore(site.service, whole, dry_run=True)
+    assert AMD64.digest in {one["digest"] for one in told["manifests_restored"]}
+    assert restore(site.service, whole) == {**told, "dry_run": False}
     assert site.look(repository) == before
+    assert restore(site.service, child)["tags_restored"] == []
+    assert site.look(repository) == before
+
+
+def test_an_index_whose_child_others_deleted_is_refused_with_what_to_do(site: Site) -> None:
+    repository = site.fill({"1": INDEX, "2": B})
+    assert site.registry.ask(f"/v2/{repository}/manifests/{AMD64.digest}", "DELETE").status == 202
+    whole = delete(site.service, tag_path(repository, "1"))
+    told = problem(try_restore(site.service, whole), 409, "manifest-refused")
+    assert "push that one again" in told["detail"]
+    assert site.registry.tags(repository) == {"2": B.digest}
+    site.fill({}, AMD64, repository=repository)
+    restore(site.service, whole)
+    assert site.registry.tags(repository) == {"1": INDEX.digest, "2": B.digest}
 
 
 def test_foreign_layers_are_not_asked_for(site: Site) -> None:

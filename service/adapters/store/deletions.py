@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Executable, Row, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.adapters.store.database import Database
 from service.adapters.store.tables import deletion as table
 from service.adapters.store.tables import deletion_manifest, manifest_body
 from service.domain.audit import Change
-from service.domain.content import RawManifest
+from service.domain.content import INDEX_TYPES, RawManifest
 from service.domain.deletion_record import Deletion, KeptManifest, RemovedTag, Requested, State
 from service.domain.errors import DeletionUnknown
 from service.domain.reference import Digest, Repository, Tag
@@ -26,6 +26,18 @@ _BARE = (
     select(deletion_manifest)
     .where(deletion_manifest.c.deletion_id.in_(bindparam("ids", expanding=True)))
     .order_by(deletion_manifest.c.position)
+)
+_OF_REPOSITORY = (
+    select(
+        deletion_manifest.c.digest,
+        deletion_manifest.c.media_type,
+        deletion_manifest.c.size,
+        manifest_body.c.body,
+    )
+    .distinct()
+    .join_from(deletion_manifest, table)
+    .join_from(deletion_manifest, manifest_body)
+    .where(table.c.registry == bindparam("registry"), table.c.repository == bindparam("repository"))
 )
 _WHOLE = _BARE.add_columns(manifest_body.c.body).join(manifest_body)
 
@@ -83,6 +95,25 @@ class SqlDeletions:
         if last is not None:
             query = query.where(table.c.id < last)
         return self._deletions(query, _BARE)
+
+    def indexes(self, registry: str, repository: Repository) -> Sequence[RawManifest]:
+        """See the port."""
+        types = deletion_manifest.c.media_type.in_(sorted(INDEX_TYPES))
+        return self._manifests(registry, repository, types)
+
+    def manifests(
+        self, registry: str, repository: Repository, digests: Collection[Digest]
+    ) -> Sequence[RawManifest]:
+        """See the port."""
+        wanted = deletion_manifest.c.digest.in_(sorted(digests))
+        return self._manifests(registry, repository, wanted)
+
+    def _manifests(
+        self, registry: str, repository: Repository, which: ColumnElement[bool]
+    ) -> Sequence[RawManifest]:
+        query = _OF_REPOSITORY.where(which)
+        rows = self._database.rows(query, registry=registry, repository=repository)
+        return [_manifest(row) for row in rows]
 
     def unfinished(self) -> Sequence[Deletion]:
         """See the port."""

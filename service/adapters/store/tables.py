@@ -137,6 +137,7 @@ deletion = Table(
     Column("state", String, nullable=False),
     Column("collected", Boolean, nullable=False),
     Index(None, "registry", "id"),
+    Index(None, "registry", "repository"),
     # Asked for every few seconds, and nearly always empty.
     Index(
         "deletion_unfinished_index",

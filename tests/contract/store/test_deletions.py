@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -164,3 +165,37 @@ def test_an_ended_change_changes_nothing(store: WholeStore, change: Change, ende
     with pytest.raises(RuntimeError):
         store.deletions.discard(ended, deletion().id)
     assert store.deletions.unfinished() == [deletion()]
+
+
+def found(raws: Sequence[RawManifest]) -> dict[Digest, RawManifest]:
+    """What was found, once each."""
+    by_digest = {one.digest: one for one in raws}
+    assert len(by_digest) == len(raws)
+    return by_digest
+
+
+def test_indexes_are_told_for_a_repository_each_once_with_bytes(
+    store: WholeStore, change: Change
+) -> None:
+    other = raw("other", OCI_INDEX)
+    elsewhere = replace(deletion(4), repository=Repository("team/other"), manifests=(other,))
+    for one in (deletion(1), deletion(2), deletion(3, "second"), elsewhere):
+        store.deletions.add(change, one)
+    kept = replace(deletion(5), manifests=(), supports=(raw("kept", OCI_INDEX),))
+    store.deletions.add(change, kept)
+    indexes = store.deletions.indexes("default", Repository("team/app"))
+    assert found(indexes) == {INDEX.digest: INDEX, kept.supports[0].digest: kept.supports[0]}
+    assert store.deletions.indexes("default", Repository("team/none")) == []
+
+
+def test_manifests_are_told_by_digest_within_a_repository(
+    store: WholeStore, change: Change
+) -> None:
+    for number in (1, 2):
+        store.deletions.add(change, deletion(number))
+    wanted = [CHILD.digest, SUPPORT.digest, raw("unknown").digest]
+    app = Repository("team/app")
+    manifests = store.deletions.manifests("default", app, wanted)
+    assert found(manifests) == {CHILD.digest: CHILD, SUPPORT.digest: SUPPORT}
+    assert store.deletions.manifests("second", app, wanted) == []
+    assert store.deletions.manifests("default", Repository("team/apple"), wanted) == []

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from service.domain.audit import Attempt, AuditTrail, Change
-from service.domain.deletion import RemoveTag
+from service.domain.deletion import RemoveManifest, RemoveTag
 from service.domain.deletion_record import Deletion
 from service.domain.errors import ManifestRefused
 from service.domain.reference import Repository, Tag
 from service.domain.removal import Remover
 from service.domain.restoration import Restorer
-from tests.fakes import FakeRegistry, image
+from tests.fakes import FakeRegistry, image, index
 from tests.fakes_store import FakeStore, WallClock
+from tests.unit.domain.worlds import REPOSITORY, World
 
 APP, V1 = Repository("team/app"), Tag("1")
 ONE = image("one")
@@ -49,3 +50,17 @@ def test_a_manifest_that_is_taken_and_not_kept_gets_no_tag(
 def remove(registry: FakeRegistry, store: FakeStore, change: Change) -> Deletion:
     remover = Remover(registry, store, WallClock())
     return remover.remove(change, "tester", RemoveTag(APP, V1), dry_run=False)
+
+
+def test_a_child_that_another_deletion_took_comes_back_with_its_index() -> None:
+    leaf, other = image("leaf"), image("other")
+    world = World(FakeRegistry())
+    for one in (leaf, other):
+        world.registry.push(REPOSITORY, one)
+    world.registry.push(REPOSITORY, index(leaf, other), "1")
+    before = world.tags, world.manifests
+    world.remove(RemoveManifest(REPOSITORY, leaf.digest, force=True))
+    whole = world.remove(RemoveTag(REPOSITORY, Tag("1")))
+    done = world.restore(whole)
+    assert [raw.digest for raw in done.manifests][-1] == index(leaf, other).digest
+    assert (world.tags, world.manifests) == before

@@ -26,7 +26,7 @@ def registry() -> LivingRegistry:
 
 
 def look(registry: FakeRegistry, *focus: Built) -> Survey:
-    return survey(registry, REPOSITORY, [one.digest for one in focus])
+    return survey(registry, REPOSITORY, [], [one.digest for one in focus])
 
 
 def test_every_tag_is_resolved_and_every_tagged_manifest_known(registry: LivingRegistry) -> None:
