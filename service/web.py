@@ -8,13 +8,18 @@ import os
 import select
 import shutil
 import signal
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
 
 from service.lifeline import watch
 from service.settings import Settings
@@ -64,7 +69,7 @@ class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "bind": f"fd://{self._listener}",
             "workers": self._settings.workers,
             "threads": self._settings.threads,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "worker_tmp_dir": str(self._writable_folder()),
             "graceful_timeout": GRACE_SECONDS,
             "keepalive": KEEP_ALIVE_SECONDS,
@@ -91,6 +96,35 @@ def _share_metrics(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+STATUSES: dict[type[Exception], HTTPStatus] = {
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+"""What is answered to a request that cannot be read; 400 for all others."""
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """Answers what is hardly HTTP as the application answers everything: by a problem document."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:  # noqa: ANN401 - gunicorn's
+        """Answer, and log what a caller cannot be blamed for."""
+        from service.api import unparsed  # noqa: PLC0415 - the master needs none of it
+
+        del req  # none could be read
+        blamed = isinstance(exc, errors.ParseException)
+        default = HTTPStatus.BAD_REQUEST if blamed else HTTPStatus.INTERNAL_SERVER_ERROR
+        body, request_id = unparsed.answer(STATUSES.get(type(exc), default))
+        source = addr[0] if addr else None
+        if blamed:
+            self.log.warning("unreadable request %s from %s: %s", request_id, source, exc)
+        else:
+            self.log.error("request %s from %s failed", request_id, source, exc_info=exc)
+        with suppress(OSError):
+            util.write_nonblock(client, body)
 
 
 class JsonLogger(Logger):  # type: ignore[misc] # gunicorn has no types

@@ -21,7 +21,7 @@ from service.api.fields import (
     whole,
 )
 from service.api.openapi import Operation
-from service.api.paging import Found, Options, PageOptions, page_of, visible_page
+from service.api.paging import Found, IdPageOptions, Options, page_of, visible_page
 from service.domain.access import Caller
 from service.domain.audit import AuditEvent, Completion
 from service.domain.ports import AuditQuery
@@ -61,7 +61,7 @@ class AuditEventSchema(Answer):
     details = ma_fields.Dict(metadata=about("More about it.", example={"dry_run": False}))
 
 
-class AuditOptions(PageOptions):
+class AuditOptions(IdPageOptions):
     """Which events."""
 
     actor = Text(metadata=about("Who tried.", example="release-cleanup"))

@@ -20,7 +20,7 @@ from service.api.fields import (
     whole,
 )
 from service.api.openapi import UPSTREAM, Operation
-from service.api.paging import Found, Options, PageOptions, page_of, visible_page
+from service.api.paging import Found, IdPageOptions, Options, page_of, visible_page
 from service.domain import errors
 from service.domain.audit import Change
 from service.domain.deletion_record import Deletion, described, laid_out
@@ -138,7 +138,7 @@ def _find(registry: Registry, deletion_id: str, scope: str) -> Deletion:
         says="Deletions, newest first.",
         headers=("Link",),
     ),
-    PageOptions,
+    IdPageOptions,
 )
 def list_deletions(options: Options, registry: Registry) -> Found:
     """List deletions.

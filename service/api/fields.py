@@ -28,6 +28,9 @@ TIME_EXAMPLE = "2026-01-31T12:00:00Z"
 CURSOR = r"(?:[2-6][0-9a-f]|7[0-9a-e]){1,510}"
 """The last key in hexadecimal: printable ASCII alone, so that whatever matches is a position."""
 
+ID_CURSOR = r"(?:3[0-9]|6[1-6]){32}"
+"""An id in hexadecimal, once more."""
+
 RFC3339 = re.compile(
     r"\d{4}-(?:0[1-9]|1[0-2])-(?:[0-2]\d|3[01])[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d+)?"
     r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
@@ -175,13 +178,14 @@ class Count(fields.Integer):
 class Cursor(fields.String):
     """A position in a list: the last key seen, in hexadecimal."""
 
-    def __init__(self, **options: Unpack[Options]) -> None:
-        """Like any field."""
-        super().__init__(**_described(options, pattern=whole(CURSOR)))
+    def __init__(self, pattern: str = CURSOR, **options: Unpack[Options]) -> None:
+        """Like any field; ``pattern`` is that of the keys, in hexadecimal."""
+        super().__init__(**_described(options, pattern=whole(pattern)))
+        self._pattern = pattern
 
     def _deserialize(self, value: object, attr: object, data: object, **_: object) -> str:
         del attr, data
-        if not re.fullmatch(CURSOR, _text(value)):
+        if not re.fullmatch(self._pattern, _text(value)):
             raise ValidationError("Must be a value of an earlier answer's 'next'.")
         return bytes.fromhex(_text(value)).decode("ascii")
 

@@ -22,7 +22,7 @@ from service.api.job_answers import (
 )
 from service.api.jobs import READ, answer_one, find
 from service.api.openapi import UPSTREAM, Operation
-from service.api.paging import Found, Options, PageOptions, page, page_of
+from service.api.paging import Found, IdPageOptions, Options, page, page_of
 from service.domain import errors
 from service.domain.audit import Change
 from service.domain.collectable import MODES, examine
@@ -154,7 +154,7 @@ def _require_collectable(registry: Registry, options: Options) -> None:
         says="Collections, newest first.",
         headers=("Link",),
     ),
-    PageOptions,
+    IdPageOptions,
 )
 def list_gc_runs(options: Options, registry: Registry) -> Found:
     """List the collections of a registry."""

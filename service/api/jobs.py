@@ -16,7 +16,7 @@ from service.api.base import Blueprint
 from service.api.fields import Text, about
 from service.api.job_answers import PATH, STATES, JobSchema, dump_job, location
 from service.api.openapi import Media, Operation
-from service.api.paging import Found, Options, PageOptions, page_of, visible_page
+from service.api.paging import Found, IdPageOptions, Options, page_of, visible_page
 from service.api.preconditions import etag, unchanged
 from service.domain import errors
 from service.domain.access import ADMIN, Caller
@@ -32,7 +32,7 @@ Answered = Response | tuple[dict[str, Any], int, dict[str, str]]
 blueprint = Blueprint("jobs", "Long work: jobs, their progress and their logs.")
 
 
-class JobsOptions(PageOptions):
+class JobsOptions(IdPageOptions):
     """Which jobs."""
 
     kind = Text(metadata=about("What they do.", example="gc"))

@@ -12,7 +12,7 @@ from marshmallow import fields as ma_fields
 
 from service.api import requests
 from service.api.base import Answer, Schema
-from service.api.fields import Count, Cursor, about, listing, text
+from service.api.fields import ID_CURSOR, Count, Cursor, about, listing, text
 
 Item = TypeVar("Item")
 Options = Mapping[str, Any]
@@ -35,6 +35,16 @@ class PageOptions(Schema):
         metadata=about("Most items of the answer.", example=DEFAULT_LENGTH),
     )
     last = Cursor(
+        load_default=None,
+        metadata=about("Where to go on: opaque, part of an earlier answer's `next`."),
+    )
+
+
+class IdPageOptions(PageOptions):
+    """Which page of a list that is in the order of its ids."""
+
+    last = Cursor(
+        ID_CURSOR,
         load_default=None,
         metadata=about("Where to go on: opaque, part of an earlier answer's `next`."),
     )

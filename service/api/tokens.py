@@ -25,7 +25,7 @@ from service.api.fields import (
 )
 from service.api.me import CallerSchema, dump_caller
 from service.api.openapi import Operation
-from service.api.paging import Found, Options, PageOptions, page_of, visible_page
+from service.api.paging import Found, IdPageOptions, Options, page_of, visible_page
 from service.domain.access import SCOPES, Caller, Token, hash_secret, new_secret
 from service.domain.audit import Change
 from service.domain.errors import TokenUnknown
@@ -115,7 +115,7 @@ def dump_token(token: Token) -> dict[str, object]:
         says="Tokens, oldest first.",
         headers=("Link",),
     ),
-    PageOptions,
+    IdPageOptions,
 )
 def list_tokens(options: Options) -> Found:
     """List tokens, without their secrets.

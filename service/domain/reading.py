@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, zip_longest
 from typing import Literal
@@ -315,7 +315,18 @@ class Reader:
             index = parse_manifest(self._registry.manifest(repository, tag))
         except ManifestUnknown:
             return []
-        return [_referrer(child, "fallback-tag") for child in index.children]
+        children = spread(partial(self._with_artifact_type, repository), index.children)
+        return [_referrer(child, "fallback-tag") for child in children]
+
+    def _with_artifact_type(self, repository: Repository, referrer: Descriptor) -> Descriptor:
+        """Complete what a client left out of the index that it keeps by hand."""
+        if referrer.artifact_type is not None:
+            return referrer
+        try:
+            manifest = parse_manifest(self._registry.content(repository, referrer.digest))
+        except (ManifestUnknown, RegistryAnswerInvalid):
+            return referrer
+        return replace(referrer, artifact_type=manifest.effective_artifact_type)
 
     def _cosign_referrers(self, repository: Repository, tag: Tag) -> list[Referrer]:
         try:

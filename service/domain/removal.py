@@ -39,6 +39,7 @@ from service.domain.errors import (
 )
 from service.domain.identity import new_id
 from service.domain.ports import Clock, Registry, Store
+from service.domain.reading import Reader
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.survey import Survey, survey, unreadable
 from service.domain.untagging import Steps, require_deletable
@@ -114,7 +115,7 @@ class Remover:
     def _focus(self, request: Request) -> Digest | None:
         """Find the manifest in question: one cheap request that answers most mistakes."""
         if isinstance(request, RemoveManifest):
-            return self._registry.manifest(request.repository, request.digest).digest
+            return Reader(self._registry).raw(request.repository, request.digest).digest
         try:
             return self._registry.resolve(request.repository, request.tag)
         except ManifestUnknown:

@@ -24,6 +24,9 @@ Reference = TypeVar("Reference", Tag, Digest)
 Put = Callable[[Digest, bytes], None]
 
 REMEMBERED_TAGS = 50_000
+_ELSEWHERE = frozenset({302, 303, 307, 308})
+"""Object storage is where a registry sends those who ask for a blob that it has."""
+
 _REFUSALS = frozenset({401, 403, 429, 500, 502, 503, 504})
 
 
@@ -73,7 +76,18 @@ class Manifests:
     def fetch(self, repository: Repository, reference: Tag | Digest) -> RawManifest:
         """Fetch a manifest; raise ManifestUnknown, RepositoryUnknown, RegistryAnswerInvalid."""
         answer = self._conversation.ask(self._routes.manifest(repository, reference, "GET"))
+        if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(reference, Digest):
+            self._require_no_blob(repository, reference)
         return self._taken(repository, reference, answer, self._cache.put)
+
+    def _require_no_blob(self, repository: Repository, digest: Digest) -> None:
+        """Raise ManifestUnknown for a config or layer: distribution 2.8 answers 500 for them."""
+        answer = self._conversation.ask(self._routes.first_byte(repository, digest))
+        if answer.succeeded or answer.status in _ELSEWHERE:
+            raise ManifestUnknown(
+                f"{self._conversation.origin} has no manifest {digest} in '{repository}': it is a "
+                "blob there, a config or a layer. Nothing was changed."
+            )
 
     def content(self, repository: Repository, digest: Digest) -> RawManifest:
         """Return a manifest by digest from the cache, else fetch it."""

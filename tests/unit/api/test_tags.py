@@ -64,6 +64,7 @@ def test_a_tag_has_every_field(bed: Bed) -> None:
         "created": None,
         "platforms": [{"os": "linux", "architecture": "amd64", "variant": None}],
         "dangling": False,
+        "problem": None,
     }
     assert answer.headers["ETag"] == f'"{pushed.digest}"'
 

@@ -545,6 +545,20 @@ def test_referrers_come_from_the_fallback_tag_else(registry: FakeRegistry, reade
     assert reader.referrers(APP, other.digest) == [listing_of(refers(other))]
 
 
+def test_what_a_fallback_tag_leaves_out_is_read_from_the_referrer(
+    registry: FakeRegistry, reader: Reader
+) -> None:
+    one, gone = image("one"), image("gone", subject=image("one"), artifact_type=SBOM)
+    registry.push(APP, one, "1")
+    registry.push(APP, refers(one))
+    fallback, *_ = referrer_tags(one.digest)
+    registry.push(APP, gone)
+    registry.push(APP, index_of(child(refers(one)), child(gone)), fallback)
+    del registry.contents[APP].manifests[gone.digest]
+    found = {each.digest: each.artifact_type for each in reader.referrers(APP, one.digest)}
+    assert found == {refers(one).digest: SBOM, gone.digest: None}
+
+
 def test_a_fallback_tag_that_is_no_index_lists_nothing(
     registry: FakeRegistry, reader: Reader
 ) -> None:
