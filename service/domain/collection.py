@@ -143,6 +143,11 @@ class Collection:
         self._put_back_after(None)
         return self._result(self._prove())
 
+    @property
+    def gone(self) -> set[Digest]:
+        """The blobs that were collected, manifests among them."""
+        return self._collected.deleted or set(self._collected.eligible)
+
     # The steps, each under the name it has in STEPS.
 
     def _step(self, name: str) -> None:
@@ -345,13 +350,12 @@ class Collection:
             ) from error
 
     def _result(self, verification: Verification | None) -> dict[str, Any]:
-        options, measured, collected = self._options, self._measured, self._collected
+        options, measured, gone = self._options, self._measured, self.gone
         visible = self._target.files.root is not None
-        gone = collected.deleted or set(collected.eligible)
         unmeasured = len(gone - self._sizes.keys()) if visible else len(gone)
         if visible and unmeasured:
             self._context.log("warning", f"{unmeasured} {LATE}")
-        counted = measured if options.dry_run else collected
+        counted = measured if options.dry_run else self._collected
         return {
             "mode": options.mode,
             "dry_run": options.dry_run,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
@@ -19,10 +19,13 @@ from service.domain.errors import (
     RepositoryUnknown,
     TagExists,
 )
-from service.domain.ports import Registry, RegistryWriter, Store
+from service.domain.ports import Deletions, Registry, RegistryWriter, Store
 from service.domain.reference import Digest, Tag
 from service.domain.removal import LOCK_WAIT_SECONDS, lock_name
 from service.domain.untagging import require_writable
+
+RECORDS = 500
+"""Records looked at in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,27 @@ class Restorer:
                 "not serve it: it remembers what garbage collection has swept. No tag was put "
                 "back. Restart the registry, then restore again."
             )
+
+
+def note_collected(
+    deletions: Deletions, change: Change, registry: str, gone: Container[Digest]
+) -> int:
+    """Mark the deletions that need a blob which garbage collection took; return how many.
+
+    A restore looks for itself: what was pushed again since can be restored all the same.
+    """
+    noted, last = 0, None
+    while page := deletions.page(registry, RECORDS, last):
+        last = page[-1].id
+        for one in page:
+            if one.restorable and _needs(deletions.get(registry, one.id), gone):
+                deletions.mark_collected(change, one.id)
+                noted += 1
+    return noted
+
+
+def _needs(deletion: Deletion, gone: Container[Digest]) -> bool:
+    return any(blob in gone for raw in deletion.manifests for blob in _own_blobs(raw))
 
 
 def _own_blobs(raw: RawManifest) -> Iterator[Digest]:

@@ -9,10 +9,11 @@ from service.domain.audit import AuditTrail
 from service.domain.collectable import ParseConfiguration, examine
 from service.domain.collection import INTERRUPTED, Collection, Options, Parts
 from service.domain.errors import CollectionFailed
-from service.domain.job import Job, JobContext, JobKind, Tell, Work
-from service.domain.ports import Registries
+from service.domain.job import Compensator, Job, JobContext, JobKind, Tell, Work
+from service.domain.ports import Deletions, Registries
 from service.domain.putting_back import COMPENSATION, HURRY_SECONDS, put_back
 from service.domain.recovery import ACTOR
+from service.domain.restoration import note_collected
 from service.domain.untagged import require_untagged_safe
 from service.jobs.attempts import attempt_of
 
@@ -24,7 +25,9 @@ def exclusive(registry: str) -> str:
     return f"registry/{registry}"
 
 
-def collection(registries: Registries, trail: AuditTrail, parse: ParseConfiguration) -> Work:
+def collection(
+    registries: Registries, deletions: Deletions, trail: AuditTrail, parse: ParseConfiguration
+) -> Work:
     """Collect a registry's garbage, and put its container back whatever happens."""
 
     def run(context: JobContext) -> Mapping[str, Any]:
@@ -41,8 +44,17 @@ def collection(registries: Registries, trail: AuditTrail, parse: ParseConfigurat
             require_untagged_safe(registry, version)
         with trail.attempt(attempt_of(job, "gc.collect", job.requested_by)) as change:
             parts = Parts(registry, engine, engine.controller(change), target, version, cache)
-            return Collection(parts, options, context).run()
+            running = Collection(parts, options, context)
+            result = running.run()
+            noted = note_collected(deletions, change, name, running.gone)
+        if noted:
+            context.log("info", f"{noted} earlier deletions cannot be restored any more")
+        return result
 
+    return Work(GC, run, {COMPENSATION: _putting_back(registries, trail)})
+
+
+def _putting_back(registries: Registries, trail: AuditTrail) -> Compensator:
     def compensate(job: Job, data: Mapping[str, Any], tell: Tell) -> None:
         name = job.registry or ""
         engine, cache = registries.engine(name), registries.blob_cache(name)
@@ -50,4 +62,4 @@ def collection(registries: Registries, trail: AuditTrail, parse: ParseConfigurat
             put_back(engine, engine.controller(change), cache, data, HURRY_SECONDS)
         tell("info", "The registry's own container runs again, as before.")
 
-    return Work(GC, run, {COMPENSATION: compensate})
+    return compensate

@@ -36,7 +36,7 @@ def works(tools: Tools) -> Sequence[Work]:
     """What does the jobs of each kind."""
     registries, containers, store, trail, clock, parse = tools
     return (
-        collection(registries, trail, parse),
+        collection(registries, store.deletions, trail, parse),
         verification(registries),
         bulk_deletion(registries, store, trail, clock),
         restarting(containers, trail),

@@ -44,7 +44,7 @@ class DockBed(Bed):
     def wire(self) -> Sequence[Work]:
         return (
             restarting(self.containers, self.trail),
-            collection(self.registries, self.trail, parse),
+            collection(self.registries, self.store.deletions, self.trail, parse),
         )
 
     def names(self, path: str = CONTAINERS, **options: Any) -> list[str]:  # noqa: ANN401 - of ask

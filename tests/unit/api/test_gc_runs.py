@@ -48,7 +48,7 @@ class GcBed(Bed):
         self.registries = PlaceRegistries({})
         self.registries.place = self.place
         return (
-            collection(self.registries, self.trail, parse),
+            collection(self.registries, self.store.deletions, self.trail, parse),
             verification(self.registries),
             bulk_deletion(self.registries, self.store, self.trail, self.clock),
         )

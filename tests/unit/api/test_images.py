@@ -58,7 +58,7 @@ class YardBed(Bed):
         self.logins: list[RegistryLogin | None] = []
         return (
             pushing(self.registries, self.trail),
-            collection(self.registries, self.trail, parse),
+            collection(self.registries, self.store.deletions, self.trail, parse),
         )
 
     def upload(self, name: PushName, login: RegistryLogin | None, hear: Hear, stop: Stop) -> bool:

@@ -115,7 +115,7 @@ class Place:
         self.cache: FakeBlobCache | None = None
         self.store = FakeStore()
         self.trail = AuditTrail(self.store.audit)
-        self.jobs = WatchedJobs([collection(self, self.trail, parse)])
+        self.jobs = WatchedJobs([collection(self, self.store.deletions, self.trail, parse)])
         self.docker.add_image(
             "registry:2", Entrypoint=[PROGRAM], Cmd=["serve", CONFIG], Volumes={ROOT: {}}
         )

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 
+from service.domain.audit import Attempt
 from service.domain.collectable import MODES, Mode
 from service.domain.collection import AFTERWARDS, STEPS
+from service.domain.deletion import RemoveTag
+from service.domain.deletion_record import Deletion
 from service.domain.errors import EngineUnreachable, JobNotCancellable, RegistryUnreachable
 from service.domain.job import Job
 from service.domain.putting_back import HURRY_SECONDS
-from service.domain.reference import Digest, Repository
-from tests.fakes import Behaviour, Died, image, index
+from service.domain.reference import Digest, Repository, Tag
+from service.domain.removal import Remover
+from tests.fakes import Behaviour, Built, Died, image, index
 from tests.fakes_engine import Ran
+from tests.fakes_store import WallClock
 from tests.unit.domain.collecting import (
     CONFIGURATION,
     READ_ONLY,
@@ -55,6 +60,26 @@ def code(job: Job) -> tuple[str, str | None]:
 
 
 # What it does.
+
+
+def deleted(place: Place, built: Built, tag: str) -> Deletion:
+    place.registry.push(REPOSITORY, built, tag)
+    request = RemoveTag(Repository(REPOSITORY), Tag(tag))
+    with place.trail.attempt(Attempt("test", "tester")) as change:
+        remover = Remover(place.registry, place.store, WallClock())
+        return remover.remove(change, "tester", request, dry_run=False)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_deletions_that_need_what_was_collected_are_no_longer_restorable(
+    place: Place, *, dry_run: bool
+) -> None:
+    lost = deleted(place, image("lost", layers=[b"12345"]), "lost")
+    other = deleted(place, image("other", layers=[b"else"]), "other")
+    place.run(dry_run=dry_run)
+    records = place.store.deletions
+    assert records.get("default", lost.id).restorable is dry_run
+    assert records.get("default", other.id).restorable
 
 
 @pytest.mark.parametrize("mode", MODES)
