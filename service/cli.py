@@ -6,6 +6,7 @@ Each command imports what it needs when it runs: the supervisor stays small, and
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import re
@@ -55,7 +56,6 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 OPENAPI = Path("openapi") / "openapi.json"
 
 _LIFETIME = re.compile(r"([1-9][0-9]{0,6})([mhdw])")
-_GLOB = re.compile(r"[a-z0-9._/*?\[\]!-]+")
 
 
 class WrongSettings(click.ClickException):
@@ -143,7 +143,22 @@ def prepare(context: click.Context, config: Path | None, lifeline: int | None) -
         watch(lifeline, lambda: os._exit(1))
     parts = build_prepared(settings)
     prepare_queue(settings, parts)
+    _hint(settings, parts)
     within(parts.recover, RECOVERY_SECONDS, "interrupted deletions")
+
+
+def _hint(settings: Settings, parts: Parts) -> None:
+    """Tell who starts the service for the first time what is missing before it can be used."""
+    hints = logging.getLogger(__name__)
+    if not settings.registries:
+        hints.warning(
+            "no registry is configured: set REGISTRY_ADMIN_REGISTRY_URL, or [registries.NAME] "
+            "in the file that --config names"
+        )
+    if not parts.store.tokens.page(1, None):
+        hints.warning(
+            "nobody has a token yet: registry-admin token create --name NAME --scope admin"
+        )
 
 
 @cli.command(hidden=True)
@@ -183,8 +198,10 @@ def _expiry(_context: object, _parameter: object, value: str | None) -> datetime
 
 
 def _globs(_context: object, _parameter: object, values: tuple[str, ...]) -> tuple[str, ...]:
+    from service.domain.access import GLOB  # noqa: PLC0415
+
     for value in values:
-        if not _GLOB.fullmatch(value):
+        if not re.fullmatch(GLOB, value):
             raise click.BadParameter(f"{value!r} can match no repository name, such as team/app")
     return values
 

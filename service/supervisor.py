@@ -126,7 +126,8 @@ class Supervisor:
             if worker:
                 self._children.append(Child("worker", self._command("worker")))
             host, port = self._listener.getsockname()[:2]
-            log.info("serving", extra={"host": host, "port": port})
+            page = f"http://{_in_url(host)}:{port}/docs"
+            log.info("serving", extra={"host": host, "port": port, "docs": page})
             code = self._look_after()
         self._stop([*self._children, preparing])
         return code
@@ -284,3 +285,7 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
         paths = [str(root), *filter(None, [own.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
     return environment
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -240,9 +240,9 @@ def number(description: str, example: int, *, nullable: bool = False) -> fields.
     )
 
 
-def truth(description: str, *, example: bool) -> fields.Boolean:
+def truth(description: str, *, example: bool, nullable: bool = False) -> fields.Boolean:
     """True or false."""
-    return fields.Boolean(metadata=about(description, example=example))
+    return fields.Boolean(allow_none=nullable or None, metadata=about(description, example=example))
 
 
 def moment(description: str, *, nullable: bool = False) -> Time:

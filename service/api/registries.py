@@ -44,7 +44,7 @@ class AuthStateSchema(Answer):
 class TlsSchema(Answer):
     """The registry's certificate, and the files the service trusts and presents."""
 
-    verified = truth("Whether it is trusted.", example=True)
+    verified = truth("Whether it is trusted; null if unknown.", example=True, nullable=True)
     issuer = text("Who issued it.", "CN=Example CA", nullable=True)
     not_after = moment("Until when it is valid.", nullable=True)
     ca_files = listing(text("A file.", "ca.crt"), "CA roots trusted besides the system's.")

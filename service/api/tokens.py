@@ -26,7 +26,7 @@ from service.api.fields import (
 from service.api.me import CallerSchema, dump_caller
 from service.api.openapi import Operation
 from service.api.paging import Found, IdPageOptions, Options, page_of, visible_page
-from service.domain.access import SCOPES, Caller, Token, hash_secret, new_secret
+from service.domain.access import GLOB, SCOPES, Caller, Token, hash_secret, new_secret
 from service.domain.audit import Change
 from service.domain.errors import TokenUnknown
 from service.domain.granting import require_grantable, within_limits
@@ -36,7 +36,6 @@ SCOPE = "token:admin"
 TOKENS = "/v1/tokens"
 ONE = TOKENS + "/<token_id>"
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9 ._@:+-]{0,98}[A-Za-z0-9])?"
-GLOB = r"[a-z0-9*?\[][a-z0-9._/*?\[\]!-]{0,254}"
 LIST_LIMIT = 100
 
 blueprint = Blueprint("tokens", "Bearer tokens: who may do what, where, and until when.")

@@ -27,6 +27,10 @@ SCOPES = (
     "admin",
 )
 ADMIN = "admin"
+_CLASS = r"\[!?[a-z0-9._-]+\]"
+GLOB = rf"(?:[a-z0-9*?]|{_CLASS})(?:[a-z0-9._/*?-]|{_CLASS}){{0,254}}"
+"""What may match the name of a repository."""
+
 TOKEN_PREFIX = "radm_"  # noqa: S105 - the prefix by which leaked tokens are recognised, no secret
 TOKEN_BYTES = 32
 

@@ -36,7 +36,8 @@ class AuthState:
 class TlsState:
     """The registry's certificate and the files we trust and present."""
 
-    verified: bool
+    verified: bool | None
+    """None where nothing answered that could have been verified."""
     issuer: str | None
     not_after: datetime | None
     ca_files: tuple[str, ...] = ()

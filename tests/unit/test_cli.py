@@ -62,6 +62,21 @@ def test_the_secret_is_alone_on_stdout(capsys: Output) -> None:
     assert found.created_by == user()
 
 
+def test_the_first_start_tells_what_is_missing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.log, "configure", lambda _level: None)
+    assert run("prepare") == 0
+    assert "set REGISTRY_ADMIN_REGISTRY_URL" in caplog.text
+    assert "registry-admin token create" in caplog.text
+    assert run("token", "create", "--name", "ann", "--scope", "admin") == 0
+    monkeypatch.setenv("REGISTRY_ADMIN_REGISTRY_URL", "http://127.0.0.1:1")
+    caplog.clear()
+    assert run("prepare") == 0
+    assert "registry is configured" not in caplog.text
+    assert "token create" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "scopes",
     [
@@ -119,7 +134,7 @@ def test_unknown_scopes_are_refused_naming_all(capsys: Output) -> None:
     assert tokens() == []
 
 
-@pytest.mark.parametrize("glob", ["Team/*", "a b", "", "team/app:1"])
+@pytest.mark.parametrize("glob", ["Team/*", "a b", "", "team/app:1", "team/[", "a[]", "/a"])
 def test_a_glob_that_matches_nothing_is_refused(glob: str, capsys: Output) -> None:
     assert run("token", "create", "--name", "a", "--scope", "admin", "--repository", glob) == 2
     one_line(capsys)

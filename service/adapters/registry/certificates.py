@@ -35,12 +35,12 @@ def inspect(origin: Origin, trust: Trust, timeout_seconds: float) -> TlsState:
 
 def _shown_certificate(
     origin: Origin, trust: Trust, timeout_seconds: float
-) -> tuple[bytes | None, bool]:
+) -> tuple[bytes | None, bool | None]:
     with contextlib.suppress(OSError, UnicodeError, RegistryTlsUntrusted):
         return _handshake(origin, trust.context(), timeout_seconds), True
     with contextlib.suppress(OSError, UnicodeError):
         return _handshake(origin, _unverifying(), timeout_seconds), False
-    return None, False
+    return None, None
 
 
 def _handshake(origin: Origin, context: ssl.SSLContext, timeout_seconds: float) -> bytes | None:

@@ -148,7 +148,7 @@ def test_an_expired_certificate_is_untrusted_and_shown_all_the_same(
     state = registry.state()
     assert state.status == "untrusted"
     assert state.tls is not None
-    assert not state.tls.verified
+    assert state.tls.verified is False
     assert state.tls.not_after == yesterday
     assert "Test House" in str(state.tls.issuer)
 
@@ -212,7 +212,7 @@ def test_tls_on_a_plain_port_is_unreachable_and_never_falls_back(
     state = registry.state()
     assert state.status == "down"
     assert state.tls is not None
-    assert not state.tls.verified
+    assert state.tls.verified is None
     assert server.seen == []
 
 
