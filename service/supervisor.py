@@ -15,6 +15,7 @@ import errno
 import logging
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,6 +41,10 @@ LONGEST_PAUSE_SECONDS = 2.0
 
 STEADY_SECONDS = 60.0
 """A child that has lived this long begins with a clean slate when it dies."""
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""As prometheus_client calls it; named again in service.metrics, which this process does without.
+"""
 
 HOPELESS = frozenset({3, 4})
 """Exit codes of gunicorn for an application that cannot be loaded: trying again is no use."""
@@ -75,7 +80,7 @@ def serve(settings: Settings, config: Path | None, *, worker: bool) -> int:
     """Run the service until SIGTERM or SIGINT; return the exit code. Raise CannotServe."""
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
-        supervisor = Supervisor(stack, listener, config)
+        supervisor = Supervisor(stack, listener, config, shared(settings.data_dir / "metrics"))
         return supervisor.run(worker=worker)
 
 
@@ -101,12 +106,35 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def shared(folder: Path) -> Mapping[str, str]:
+    """Variables by which children add up what they count, in files that begin anew with each start.
+
+    A child that is started again goes on from what the dead one had counted. Raise CannotServe.
+    """
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotServe(f"cannot write to {folder.parent}: {error.strerror}") from error
+    return {METRICS_FOLDER: str(folder)}
+
+
 class Supervisor:
     """Starts the children, restarts those that die, ends them all."""
 
-    def __init__(self, stack: ExitStack, listener: socket.socket, config: Path | None) -> None:
-        """Serve on ``listener``; what is opened is closed with ``stack``."""
+    def __init__(
+        self,
+        stack: ExitStack,
+        listener: socket.socket,
+        config: Path | None,
+        variables: Mapping[str, str],
+    ) -> None:
+        """Serve on ``listener``; what is opened is closed with ``stack``.
+
+        The children get ``variables`` besides the supervisor's own.
+        """
         self._config = config
+        self._variables = variables
         self._lifeline = _Pipe(stack)
         self._gate = _Pipe(stack)
         self._listener = listener
@@ -166,7 +194,7 @@ class Supervisor:
         child.process = subprocess.Popen(  # noqa: S603 - our own command
             child.command,
             stdin=subprocess.DEVNULL,
-            env=_environment(os.environ),
+            env={**_environment(os.environ), **self._variables},
             pass_fds=(self._lifeline.reader, self._gate.reader, self._listener.fileno()),
             start_new_session=True,  # Ctrl-C is for the supervisor, which asks them politely
         )

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import select
-import shutil
 import signal
 from contextlib import suppress
 from functools import partial
@@ -49,7 +48,6 @@ class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self._listener = listener
         self._lifeline = lifeline
         self._gate = gate
-        _share_metrics(settings.data_dir / "metrics")
         super().__init__()
 
     def load_config(self) -> None:
@@ -89,13 +87,6 @@ class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         if os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
             return SHARED_MEMORY
         return self._settings.data_dir
-
-
-def _share_metrics(folder: Path) -> None:
-    """Have the workers add up what they count, in files that begin anew with each start."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 STATUSES: dict[type[Exception], HTTPStatus] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.adapters.cache import ContentCache
@@ -72,7 +72,8 @@ class ConfiguredRegistries:
             raise RegistryUnknown(f"No registry named '{name}' is configured.")
         with self._lock:
             if name not in self._built:
-                self._built[name] = build_registry(settings, self._cache)
+                observe = partial(_observe_call, name)
+                self._built[name] = build_registry(settings, self._cache, observe=observe)
             return self._built[name]
 
     def container(self, name: str) -> str | None:
@@ -211,6 +212,12 @@ def jobs_of(settings: Settings, parts: Parts, kinds: Iterable[JobKind]) -> Durab
         return Queue(settings.database_url)
 
     return DurableJobs(parts.store.jobs, open_queue, kinds, parts.clock)
+
+
+def _observe_call(registry: str, _method: str, outcome: str, seconds: float) -> None:
+    from service import metrics  # noqa: PLC0415 - not for tokens
+
+    metrics.observe_call(registry, outcome, seconds)
 
 
 def _parts(settings: Settings) -> Parts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from service.domain.errors import (
     ScheduleUnknown,
 )
 from service.domain.job import (
+    Figures,
     Job,
     JobKind,
     JobQuery,
@@ -31,6 +33,7 @@ from service.domain.job import (
     LogLine,
     Progress,
     Work,
+    bytes_freed,
 )
 from service.domain.job_records import (
     Cancellation,
@@ -73,6 +76,7 @@ class FakeJobRecords:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._rows: dict[str, Row] = {}
+        self._forgotten: list[Job] = []
         self._lock = threading.RLock()
 
     def add(self, change: Change, new: NewJob, enqueue: Enqueue) -> Job:
@@ -216,12 +220,17 @@ class FakeJobRecords:
         return [job.id for job in sorted(old, key=lambda job: (job.finished_at, job.id))][:n]
 
     def forget(self, job_ids: Collection[str]) -> None:
-        for job_id in job_ids:
-            self._rows.pop(job_id, None)
+        for job_id in set(job_ids) & set(self._rows):
+            self._forgotten.append(self._rows.pop(job_id).job)
 
-    def oldest_queued(self) -> datetime | None:
-        queued = [row.job.created_at for row in self._rows.values() if row.job.state == "queued"]
-        return min(queued, default=None)
+    def figures(self) -> Figures:
+        jobs = [*(row.job for row in self._rows.values()), *self._forgotten]
+        queued = [job.created_at for job in jobs if job.state == "queued"]
+        freed: Counter[str] = Counter()
+        for job in jobs:
+            freed[job.registry or ""] += bytes_freed(job.result)
+        counts = Counter((job.kind, job.state) for job in jobs)
+        return Figures(counts, min(queued, default=None), +freed)
 
     def known(self, new: NewJob) -> Job | None:
         for row in self._rows.values():

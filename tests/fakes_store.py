@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -70,6 +70,10 @@ class FakeAudit:
         newest_first = (self._events[key] for key in sorted(self._events, reverse=True))
         found = (event for event in newest_first if last is None or event.id < last)
         return [event for event in found if _matches(query, event)][:n]
+
+    def refusals(self) -> Mapping[str, int]:
+        ended = (event.completion for event in self._events.values() if event.completion)
+        return Counter(one.code or "none" for one in ended if one.outcome == "refused")
 
 
 def _matches(query: AuditQuery, event: AuditEvent) -> bool:

@@ -7,7 +7,8 @@ import time
 
 from flask import Flask, Response, g, request
 
-from service.api import auth, context, metrics, openapi, requests
+from service import metrics
+from service.api import auth, context, openapi, requests
 
 log = logging.getLogger("service.access")
 
@@ -65,7 +66,7 @@ def _allow_origin(response: Response) -> None:
 def _record(status: int) -> None:
     seconds = time.perf_counter() - g.started
     route = openapi.template(request.url_rule.rule) if request.url_rule else UNKNOWN_ROUTE
-    metrics.observe(request.method, route, status, seconds)
+    metrics.observe_request(request.method, route, status, seconds)
     log.info(
         "%s %s %d",
         request.method,
@@ -77,5 +78,6 @@ def _record(status: int) -> None:
             "route": route,
             "status": status,
             "duration_ms": round(seconds * 1000, 3),
+            "source_ip": requests.source_ip(),
         },
     )

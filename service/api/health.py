@@ -13,8 +13,6 @@ from service.api.guard import PUBLIC
 from service.api.openapi import DOCUMENT, Media, Operation
 from service.domain.health import Health
 
-STATUSES = {"up", "read-only"}
-
 blueprint = Blueprint("service", "The service itself.")
 
 
@@ -85,21 +83,25 @@ def _dump(health: Health) -> dict[str, object]:
     Operation(
         "getMetrics",
         "metrics:read",
-        Media({"text/plain": {"schema": {"type": "string"}}}),
+        Media({"text/plain": {"schema": {"type": "string"}, "example": metrics.EXAMPLE}}),
         says="Prometheus' text format.",
     ),
 )
 def get_metrics() -> Response:
-    """Get counts and durations of requests, and which registries are up."""
-    health, sees = context.services().readiness.health(), auth.caller().sees_registry
-    registries = {n: status in STATUSES for n, status in health.registries.items() if sees(n)}
-    return Response(metrics.exposition(registries, _waiting()), content_type=metrics.CONTENT_TYPE)
+    """Get what Prometheus scrapes: requests, calls to registries, jobs, refusals, what is up.
 
-
-def _waiting() -> float:
-    """Seconds that the oldest job has waited: much means that no worker takes jobs."""
-    oldest = context.services().jobs.oldest_queued()
-    return (context.services().clock.now() - oldest).total_seconds() if oldest else 0.0
+    Over all processes of this service; jobs, bytes freed and refusals over all that share the
+    database, so several services tell the same.
+    """
+    services = context.services()
+    known = metrics.Known(
+        now=services.clock.now(),
+        health=services.readiness.health(),
+        figures=services.jobs.figures(),
+        refusals=services.store.audit.refusals(),
+    )
+    text = metrics.exposition(known, auth.caller().sees_registry)
+    return Response(text, content_type=metrics.CONTENT_TYPE)
 
 
 @blueprint.read(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from service.domain.audit import Change
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+STATES: tuple[JobState, ...] = get_args(JobState)
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -88,6 +89,25 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """Jobs in numbers, over all processes.
+
+    ``counts`` by kind and state: of those that have ended, all there ever were. ``oldest_queued``
+    is when the job was accepted that has waited longest. ``bytes_freed`` by registry, ever.
+    """
+
+    counts: Mapping[tuple[str, JobState], int]
+    oldest_queued: datetime | None
+    bytes_freed: Mapping[str, int]
+
+
+def bytes_freed(result: Mapping[str, Any] | None) -> int:
+    """Return the bytes that a job with this result has freed: 0 unless it collected garbage."""
+    freed = result.get("bytes_freed") if result and not result.get("dry_run") else None
+    return freed if isinstance(freed, int) else 0
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """A line of a job's log; ``seq`` counts from 1."""
 
@@ -143,8 +163,8 @@ class Jobs(Protocol):
     def active(self, kind: str, registry: str) -> Job | None:
         """The queued or running job of that kind for a registry, if any."""
 
-    def oldest_queued(self) -> datetime | None:
-        """When the job was accepted that has waited longest: long ago means nobody takes jobs."""
+    def figures(self) -> Figures:
+        """Jobs in numbers; every kind there is has one for each state."""
 
 
 class JobContext(Protocol):

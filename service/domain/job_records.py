@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from service.domain.audit import Change
 from service.domain.job import (
+    Figures,
     Job,
     JobQuery,
     JobRequest,
@@ -163,5 +164,5 @@ class JobRecords(Protocol):
     def forget(self, job_ids: Collection[str]) -> None:
         """Delete jobs with their logs."""
 
-    def oldest_queued(self) -> datetime | None:
-        """When the job was accepted that has waited longest."""
+    def figures(self) -> Figures:
+        """Jobs in numbers."""

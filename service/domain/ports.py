@@ -240,6 +240,9 @@ class AuditReader(AuditLog, Protocol):
     def page(self, query: AuditQuery, n: int, last: str | None) -> Sequence[AuditEvent]:
         """At most ``n`` events older than ``last``, newest first."""
 
+    def refusals(self) -> Mapping[str, int]:
+        """How many attempts were ever refused, by the problem's code; ``none`` for one without."""
+
 
 class Deletions(Protocol):
     """Records of deletions, with the bytes of what was removed and of what supports it.

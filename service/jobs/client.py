@@ -7,14 +7,13 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from service.domain.audit import Change
 from service.domain.errors import JobNotCancellable, ValidationFailed
 from service.domain.identity import new_id
-from service.domain.job import Job, JobKind, JobQuery, JobRequest, LogLine
+from service.domain.job import STATES, Figures, Job, JobKind, JobQuery, JobRequest, LogLine
 from service.domain.job_records import JobRecords, NewJob
 from service.domain.ports import Clock
 from service.jobs.lanes import lane_of
@@ -88,9 +87,11 @@ class DurableJobs:
         """See the port."""
         return self._records.active(kind, registry)
 
-    def oldest_queued(self) -> datetime | None:
+    def figures(self) -> Figures:
         """See the port."""
-        return self._records.oldest_queued()
+        found = self._records.figures()
+        nothing = {(kind, state): 0 for kind in self._kinds for state in STATES}
+        return replace(found, counts={**nothing, **found.counts})
 
     def cancel(self, change: Change, job_id: str) -> Job:
         """See the port."""

@@ -33,29 +33,47 @@ from service.adapters.registry.retry import Retrier
 from service.adapters.registry.routes import Routes
 from service.adapters.registry.tls import Trust
 from service.adapters.registry.tokens import TokenSource
-from service.adapters.registry.transport import Answer, Limits, Request, Transport
+from service.adapters.registry.transport import (
+    Answer,
+    Limits,
+    Observe,
+    Request,
+    Transport,
+    ignore,
+)
 from service.settings import RegistrySettings
 
 __all__ = ["HttpRegistry", "build_registry"]
 
 
 def build_registry(
-    settings: RegistrySettings, cache: ContentCache, retrier: Retrier | None = None
+    settings: RegistrySettings,
+    cache: ContentCache,
+    retrier: Retrier | None = None,
+    observe: Observe = ignore,
 ) -> HttpRegistry:
     """Build the registry that ``settings`` describe; nothing is sent yet.
 
-    Build it in the process that uses it: connections must not cross a fork.
+    ``observe`` takes note of every request to it, or to a server that it points at. Build it in
+    the process that uses it: connections must not cross a fork.
     """
-    return _Builder(settings, cache, retrier or Retrier()).build()
+    return _Builder(settings, cache, retrier or Retrier(), observe).build()
 
 
 class _Builder:
     """Puts the parts of one registry together."""
 
-    def __init__(self, settings: RegistrySettings, cache: ContentCache, retrier: Retrier) -> None:
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        cache: ContentCache,
+        retrier: Retrier,
+        observe: Observe,
+    ) -> None:
         self.settings = settings
         self.cache = cache
         self.retrier = retrier
+        self.observe = observe
         self.origin = Origin.of(settings.url)
         self.trust = Trust(self.origin, settings.certs_dir, settings.ca_file)
         self.transport = self._transport(self.origin)
@@ -84,7 +102,7 @@ class _Builder:
 
     def _transport(self, origin: Origin, trust: Trust | None = None) -> Transport:
         limits = Limits(self.settings.timeout_seconds, self.settings.concurrency)
-        return Transport(origin, trust or self.trust, limits)
+        return Transport(origin, trust or self.trust, limits, self.observe)
 
     def _transport_elsewhere(self, origin: Origin) -> Transport:
         trust = Trust(origin, self.settings.certs_dir, None, roots_of=self.trust)

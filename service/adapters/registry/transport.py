@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import ssl
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
@@ -24,10 +25,13 @@ from service.adapters.registry.failures import (
 from service.adapters.registry.origin import Origin
 from service.adapters.registry.pools import Pool
 from service.adapters.registry.tls import Trust
-from service.domain.errors import RegistryAnswerInvalid
+from service.domain.errors import RegistryAnswerInvalid, UpstreamFailed
 
 ERROR_LIMIT = 64 * 1024
 """Most bytes read of an answer that is no success: its error codes stand at the start."""
+
+ABANDONED = "abandoned"
+"""The outcome of a request whose answer was not waited for."""
 
 _TARGET = re.compile(r"[!-~]+")
 _OURS = {"User-Agent": f"registry-admin/{__version__}", "Accept-Encoding": "identity"}
@@ -72,6 +76,40 @@ class Limits:
     connections: int
 
 
+Observe = Callable[[str, str, float], None]
+"""Takes note of a request that has ended: its method, its outcome, the seconds it took."""
+
+
+class Measure:
+    """Tells once how a request ended: the class of its answer's status, or the error's code."""
+
+    def __init__(self, method: str, observe: Observe) -> None:
+        """Begin now."""
+        self._method = method
+        self._observe = observe
+        self._begun_at = time.perf_counter()
+        self._ended = False
+
+    def end(self, outcome: str) -> None:
+        """Tell; what comes after the first end is none."""
+        if not self._ended:
+            self._ended = True
+            self._observe(self._method, outcome, time.perf_counter() - self._begun_at)
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Tell what goes wrong within the block."""
+        try:
+            yield
+        except UpstreamFailed as error:
+            self.end(error.code)
+            raise
+
+
+def ignore(_method: str, _outcome: str, _seconds: float) -> None:
+    """Take no note of requests."""
+
+
 class Transport:
     """Sends requests to one origin. Safe to share between threads, not over a fork.
 
@@ -79,10 +117,13 @@ class Transport:
     as the request goes out, and such a write cannot be told from one that was carried out.
     """
 
-    def __init__(self, origin: Origin, trust: Trust | None, limits: Limits) -> None:
+    def __init__(
+        self, origin: Origin, trust: Trust | None, limits: Limits, observe: Observe = ignore
+    ) -> None:
         """Speak to ``origin``; ``trust`` is None for plain HTTP."""
         self.origin = origin
         self.limits = limits
+        self._observe = observe
         self._trust = trust if origin.secure else None
         self._advice = trust.advice if trust else ""
         self._mutex = threading.Lock()
@@ -94,6 +135,16 @@ class Transport:
 
     def begin(self, request: Request, authorization: str | None = None) -> Exchange:
         """Send once; the answer is the Exchange's to read. Raise UpstreamFailed."""
+        measure = Measure(request.method, self._observe)
+        with measure.failures():
+            return self._begin(request, authorization, measure)
+
+    def close(self) -> None:
+        """Close idle connections; the transport can be used on."""
+        with self._mutex:
+            self._drop_pool()
+
+    def _begin(self, request: Request, authorization: str | None, measure: Measure) -> Exchange:
         tried = Attempted(self.origin, request.method, self._advice)
         safe = request.method in SAFE_METHODS
         try:
@@ -101,16 +152,11 @@ class Transport:
             connection = pool.take() if safe else pool.open()
         except FAILURES as error:
             raise convert(error, tried) from error
-        exchange = Exchange(pool, connection, request, tried)
+        exchange = Exchange(pool, connection, request, tried, measure)
         headers = {**_OURS, **pool.headers, **request.headers}
         headers |= {} if safe else {"Connection": "close"}
         exchange.start(headers | ({"Authorization": authorization} if authorization else {}))
         return exchange
-
-    def close(self) -> None:
-        """Close idle connections; the transport can be used on."""
-        with self._mutex:
-            self._drop_pool()
 
     def _current_pool(self) -> Pool:
         context = self._trust.context() if self._trust else None
@@ -132,13 +178,19 @@ class Exchange:
     """A request and its answer, over one connection, which goes back to its pool after."""
 
     def __init__(
-        self, pool: Pool, connection: HTTPConnection, request: Request, tried: Attempted
+        self,
+        pool: Pool,
+        connection: HTTPConnection,
+        request: Request,
+        tried: Attempted,
+        measure: Measure,
     ) -> None:
         """Use ``connection`` of ``pool``."""
         self._pool = pool
         self._connection = connection
         self._request = request
         self._tried = tried
+        self._measure = measure
 
     def fileno(self) -> int:
         """Return the descriptor that can be read from once the answer comes."""
@@ -161,15 +213,26 @@ class Exchange:
                     decode_content=False,
                 )
         except FAILURES as error:
-            self.abandon()
+            self._connection.close()
             raise convert(error, self._tried) from error
 
     def finish(self) -> Answer:
         """Read the answer; raise UpstreamFailed."""
+        with self._measure.failures():
+            answer = self._answer()
+        self._measure.end(f"{answer.status // 100}xx")
+        return answer
+
+    def abandon(self) -> None:
+        """Do without the answer."""
+        self._connection.close()
+        self._measure.end(ABANDONED)
+
+    def _answer(self) -> Answer:
         try:
             response = self._connection.getresponse()
         except FAILURES as error:
-            self.abandon()
+            self._connection.close()
             raise convert(error, self._tried) from error
         try:
             body = self._read(response)
@@ -179,17 +242,13 @@ class Exchange:
             self._end(response)
         return Answer(response.status, response.headers, body)
 
-    def abandon(self) -> None:
-        """Do without the answer."""
-        self._connection.close()
-
     def _end(self, response: HTTPResponse) -> None:
         ended = response.isclosed()  # which it is once it has been read to its end
         if ended and self._request.method in SAFE_METHODS:
             self._pool.give_back(self._connection)
         else:
             response.close()
-            self.abandon()
+            self._connection.close()
 
     def _read(self, response: HTTPResponse) -> bytes:
         success = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES

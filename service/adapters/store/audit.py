@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Insert, Row, select
 from sqlalchemy.exc import IntegrityError
 
+from service.adapters.store import tallies
 from service.adapters.store.database import Database
 from service.adapters.store.tables import audit_attempt, audit_completion
 from service.domain.audit import Attempt, AuditEvent, Completion
@@ -22,6 +23,7 @@ _EVENTS = select(
     audit_completion.c.details,
 ).join_from(audit_attempt, audit_completion, isouter=True)
 
+NO_CODE = "none"
 _ATTEMPT = [field.name for field in fields(Attempt)]
 _EQUAL = ("actor", "action", "registry", "container")
 
@@ -42,9 +44,11 @@ class SqlAudit:
     def record_completion(self, event_id: str, completion: Completion) -> None:
         """See the port; raise RuntimeError for an event that never began or has ended."""
         values = {"event_id": event_id, **asdict(completion)}
+        refused = (completion.code or NO_CODE) if completion.outcome == "refused" else None
         self._insert(
             audit_completion.insert().values(values),
             f"{event_id} was never begun, or has ended already",
+            refused,
         )
 
     def page(self, query: AuditQuery, n: int, last: str | None) -> Sequence[AuditEvent]:
@@ -54,10 +58,16 @@ class SqlAudit:
             statement = statement.where(audit_attempt.c.id < last)
         return [_event(row) for row in self._database.rows(statement)]
 
-    def _insert(self, statement: Any, wrong: str) -> None:  # noqa: ANN401 - an Insert
+    def refusals(self) -> Mapping[str, int]:
+        """See the port."""
+        return tallies.read(self._database, tallies.REFUSALS)
+
+    def _insert(self, statement: Insert, wrong: str, refused: str | None = None) -> None:
         try:
             with self._database.writing() as connection:
                 connection.execute(statement)
+                if refused is not None:
+                    tallies.add(connection, tallies.REFUSALS, refused)
         except IntegrityError as error:
             raise RuntimeError(f"the event {wrong}") from error
 

@@ -23,12 +23,22 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from service.adapters.store import tallies
 from service.adapters.store.database import Database
 from service.adapters.store.job_tables import compensation, job_log
 from service.adapters.store.job_tables import job as table
 from service.domain.audit import Change
 from service.domain.errors import IdempotencyKeyReused, JobAlreadyActive, JobUnknown
-from service.domain.job import Job, JobQuery, JobState, LogLevel, LogLine, Progress
+from service.domain.job import (
+    Figures,
+    Job,
+    JobQuery,
+    JobState,
+    LogLevel,
+    LogLine,
+    Progress,
+    bytes_freed,
+)
 from service.domain.job_records import (
     Cancellation,
     Compensation,
@@ -62,7 +72,16 @@ _LOOK = select(table.c.id, table.c.run, table.c.cancel_requested).where(
     table.c.id.in_(bindparam("ids", expanding=True))
 )
 _LAST = select(func.max(job_log.c.seq)).where(job_log.c.job_id == bindparam("job_id"))
-_OLDEST = select(func.min(table.c.created_at).label("time")).where(table.c.state == "queued")
+_UNENDED = (
+    select(
+        table.c.kind,
+        table.c.state,
+        func.count().label("n"),
+        func.min(table.c.created_at).label("oldest"),
+    )
+    .where(_ACTIVE)
+    .group_by(table.c.kind, table.c.state)
+)
 _LISTED = select(
     *(column for column in table.c if column.name != "result"),
     case((table.c.result_size <= LISTED_RESULT_LIMIT, table.c.result), else_=null()).label(
@@ -142,7 +161,7 @@ class SqlJobRecords:
         ended = {"state": "cancelled", "finished_at": self._clock.now(), "cancel_requested": True}
         mine = table.c.id == job_id
         with self._database.writing() as connection:
-            if _changed(connection, ended, mine, table.c.state == "queued"):
+            if _end(connection, ended, mine, table.c.state == "queued"):
                 return "cancelled"
             asked = {"cancel_requested": True}
             if _changed(connection, asked, mine, _RUNNING, table.c.beyond_return.is_(False)):
@@ -227,7 +246,7 @@ class SqlJobRecords:
         if unless_cancelled:
             where.append(table.c.cancel_requested.is_(False))
         with self._database.writing() as connection:
-            return _changed(connection, values, *where)
+            return _end(connection, values, *where)
 
     def unended(self, state: JobState, n: int) -> Sequence[Unended]:
         """See the port."""
@@ -257,9 +276,14 @@ class SqlJobRecords:
             connection.execute(job_log.delete().where(job_log.c.job_id.in_(job_ids)))
             connection.execute(table.delete().where(table.c.id.in_(job_ids)))
 
-    def oldest_queued(self) -> datetime | None:
+    def figures(self) -> Figures:
         """See the port."""
-        return cast("datetime | None", self._database.rows(_OLDEST)[0].time)
+        active = self._database.rows(_UNENDED)
+        ended = tallies.read(self._database, tallies.JOBS_ENDED)
+        counts: dict[tuple[str, JobState], int] = {(row.kind, row.state): row.n for row in active}
+        counts |= {cast("tuple[str, JobState]", tuple(of.split())): ended[of] for of in ended}
+        oldest = min((row.oldest for row in active if row.state == "queued"), default=None)
+        return Figures(counts, oldest, tallies.read(self._database, tallies.BYTES_FREED))
 
     def _row(self, job_id: str) -> Row[Any]:
         rows = self._database.rows(_GET, job_id=job_id)
@@ -305,6 +329,19 @@ def _changed(
     connection: Connection, values: Mapping[str, object], *where: ColumnElement[bool]
 ) -> bool:
     return connection.execute(table.update().where(and_(*where)).values(values)).rowcount > 0
+
+
+def _end(connection: Connection, values: Mapping[str, Any], *where: ColumnElement[bool]) -> bool:
+    """Do as _changed, and count the job among those that have ended."""
+    update = table.update().where(and_(*where)).values(values)
+    row = connection.execute(update.returning(table.c.kind, table.c.registry)).one_or_none()
+    if row is None:
+        return False
+    tallies.add(connection, tallies.JOBS_ENDED, f"{row.kind} {values['state']}")
+    freed = bytes_freed(values.get("result"))
+    if freed and row.registry is not None:
+        tallies.add(connection, tallies.BYTES_FREED, row.registry, freed)
+    return True
 
 
 def _append(connection: Connection, job_id: str, lines: Sequence[LogLine]) -> None:

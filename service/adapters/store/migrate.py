@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from service.adapters.store.database import AUTOCOMMIT, answering, dedicated
 from service.domain.ports import Locks
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision; known here so that an up-to-date database needs no migration tool."""
 
 LOCK = "migrations"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -115,6 +116,15 @@ audit_completion = Table(
     Column("details", JSON, nullable=False),
     Index(None, "outcome", "event_id"),
     sqlite_with_rowid=False,
+)
+
+# Counted in the transaction that makes it true: see tallies.
+tally = Table(
+    "tally",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("of", SafeText, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
 )
 
 _UNFINISHED = text("state <> 'removed'")

@@ -17,7 +17,7 @@ from service.domain.errors import (
     JobUnknown,
     ValidationFailed,
 )
-from service.domain.job import Job, JobQuery, JobRequest, Progress
+from service.domain.job import STATES, Figures, Job, JobQuery, JobRequest, JobState, Progress
 from tests.contract.jobs.conftest import Bench, wait_for
 
 HERE = {"container": "registry"}
@@ -393,8 +393,53 @@ def test_old_jobs_are_found_and_forgotten(bench: Bench) -> None:
 def test_who_has_waited_longest(bench: Bench) -> None:
     blocking = bench.submit(exclusive="oldest", gate="oldest")
     bench.begun(blocking.id)
+    assert bench.jobs.figures().oldest_queued is None
     waiting = bench.submit(exclusive="oldest")
     bench.submit(exclusive="oldest")
-    assert bench.records.oldest_queued() == waiting.created_at
+    assert bench.jobs.figures().oldest_queued == waiting.created_at
     bench.world.gates["oldest"].set()
     bench.ended(blocking, waiting)
+
+
+def quiet(bench: Bench) -> Figures:
+    """The figures once all that earlier tests began has ended."""
+    unended: tuple[JobState, ...] = ("queued", "running")
+    bench.go()
+    wait_for(lambda: not any(bench.records.unended(state, 1) for state in unended), "quiet")
+    return bench.jobs.figures()
+
+
+def more(before: Figures, after: Figures) -> dict[tuple[str, JobState], int]:
+    change = {key: count - before.counts[key] for key, count in after.counts.items()}
+    return {key: count for key, count in change.items() if count}
+
+
+def test_jobs_are_counted_by_kind_and_state(bench: Bench) -> None:
+    before = quiet(bench)
+    kinds = ("plain", "single", "bulk")
+    assert {(kind, state) for kind in kinds for state in STATES} == set(before.counts)
+    running = bench.submit(exclusive="counted", gate="counted")
+    bench.begun(running.id)
+    waiting = bench.submit("single", exclusive="counted")
+    bench.cancel(bench.submit(exclusive="counted"))
+    expected = {("plain", "running"): 1, ("single", "queued"): 1, ("plain", "cancelled"): 1}
+    assert more(before, bench.jobs.figures()) == expected
+    bench.world.gates["counted"].set()
+    bench.ended(running, waiting, bench.submit("bulk", fail="known"))
+    ends = {("plain", "cancelled"), ("plain", "succeeded"), ("single", "succeeded")}
+    assert more(before, bench.jobs.figures()) == dict.fromkeys(ends | {("bulk", "failed")}, 1)
+
+
+def test_what_has_ended_is_counted_though_it_is_forgotten(bench: Bench) -> None:
+    before = quiet(bench)
+    freed = bench.ended(bench.submit(registry="counted", result={"bytes_freed": 2**40}))
+    for result in (
+        {"bytes_freed": 2**40},
+        {"bytes_freed": None},
+        {"bytes_freed": 9, "dry_run": True},
+    ):
+        bench.ended(bench.submit(registry="counted", result=result))
+    bench.records.forget([freed.id])
+    after = bench.jobs.figures()
+    assert more(before, after) == {("plain", "succeeded"): 4}
+    assert after.bytes_freed == {**before.bytes_freed, "counted": 2**41}

@@ -137,3 +137,19 @@ def test_details_of_any_kind_are_recorded(store: WholeStore) -> None:
     (event,) = store.audit.page(ALL, 10, None)
     assert event.completion is not None
     assert str(event.completion.details["at"]) == str(START)
+
+
+def test_refusals_are_counted_by_code(store: WholeStore) -> None:
+    assert store.audit.refusals() == {}
+    record(store, FULL)
+    for completion in (
+        Completion("refused", 409, "manifest-tagged"),
+        Completion("refused", 409, "manifest-tagged"),
+        Completion("refused", 405),
+        Completion("failed", 502, "registry-unreachable"),
+        Completion("succeeded", 200),
+    ):
+        record(store, FULL, completion)
+    with pytest.raises(RuntimeError):
+        store.audit.record_completion(new_id(), Completion("refused", 409, "manifest-tagged"))
+    assert store.audit.refusals() == {"manifest-tagged": 2, "none": 1}

@@ -230,3 +230,48 @@ def test_sqlite_survives_on_disk_what_it_has_acknowledged(
         with sql_store.database.engine.connect() as connection:
             assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
             assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+TO_BE_COUNTED = (
+    "INSERT INTO audit_attempt (id, time, action) SELECT id, created_at, 'x' FROM job",
+    """
+    INSERT INTO audit_completion (event_id, outcome, code, details)
+    SELECT id, 'refused', CASE registry WHEN 'b' THEN 'gc-already-active' END, '{}' FROM job
+    """,
+)
+JOB = """
+    INSERT INTO job (
+        id, kind, state, registry, result, finished_at, created_at, params, requested_by,
+        change_id, fingerprint, result_size, cancel_requested, beyond_return, attempts
+    ) VALUES (
+        '{id}', 'gc', '{state}', '{registry}', {result}, {ended}, '{time}', '{{}}', 'ann',
+        'c', 'f', 0, false, false, 1
+    )
+"""
+
+
+def test_what_was_there_before_it_was_counted_is_counted(place: Place, sql_store: SqlStore) -> None:
+    """As if the database had been made by a version without tallies."""
+    execute(place, "DROP TABLE tally")
+    execute(place, "UPDATE alembic_version SET version_num = '0004'")
+    freed = """{"dry_run": false, "bytes_freed": 4294967296}"""
+    for number, (state, registry, result) in enumerate(
+        [
+            ("succeeded", "a", f"'{freed}'"),
+            ("succeeded", "a", f"'{freed}'"),
+            ("succeeded", "b", f"'{freed.replace('false', 'true')}'"),
+            ("failed", "b", "NULL"),
+            ("running", "b", "NULL"),
+        ]
+    ):
+        told = {"state": state, "registry": registry, "result": result, "time": START}
+        ended = "NULL" if state == "running" else f"'{START}'"
+        execute(place, JOB.format(id=number, ended=ended, **told))
+    for statement in TO_BE_COUNTED:
+        execute(place, statement)
+    sql_store.migrate()
+    figures = sql_store.jobs.figures()
+    expected = {("gc", "succeeded"): 3, ("gc", "failed"): 1, ("gc", "running"): 1}
+    assert figures.counts == expected
+    assert figures.bytes_freed == {"a": 2**33}
+    assert sql_store.audit.refusals() == {"gc-already-active": 3, "none": 2}

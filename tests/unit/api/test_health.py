@@ -2,8 +2,11 @@ import logging
 
 import pytest
 
-from service.domain.errors import EngineUnreachable
+import service
+from service import metrics
+from service.domain.errors import EngineUnreachable, StoreUnavailable
 from tests.fakes import FakeRegistry
+from tests.fakes_store import FakeAudit
 from tests.unit.api.conftest import ADMIN, Bed
 
 
@@ -83,3 +86,51 @@ def test_registries_are_up_or_not(bed: Bed) -> None:
     assert sample(bed, start) == ['registry_admin_registry_up{registry="default"} 1.0']
     limited = bed.token("metrics:read", registries=("other",))
     assert sample(bed, start, limited) == []
+
+
+def test_parts_and_the_version_are_told(bed: Bed) -> None:
+    bed.store.workers.join("one")
+    assert sample(bed, "registry_admin_engine_up") == [
+        'registry_admin_engine_up{engine="local"} 1.0'
+    ]
+    assert sample(bed, "registry_admin_worker_up") == ["registry_admin_worker_up 1.0"]
+    (build,) = sample(bed, "registry_admin_build_info")
+    assert f'version="{service.__version__}"' in build
+
+
+def test_without_a_worker_none_is_up(bed: Bed) -> None:
+    assert sample(bed, "registry_admin_worker_up") == ["registry_admin_worker_up 0.0"]
+
+
+def test_refusals_are_counted_by_code(bed: Bed) -> None:
+    reader = bed.token("registry:read")
+    for _ in range(2):
+        bed.ask("/v1/registries/default/repositories/app/-/tags/1", "DELETE", token=reader)
+    bed.ask("/v1/registries/default/repositories/app/-/tags/1", "DELETE", token=None)
+    start = "registry_admin_audit_refusals_total"
+    assert sample(bed, start) == [
+        f'{start}{{code="insufficient-scope"}} 2.0',
+        f'{start}{{code="unauthenticated"}} 1.0',
+    ]
+
+
+def test_only_registries_that_are_configured_and_seen_are_labels(bed: Bed) -> None:
+    metrics.observe_call("default", "2xx", 0.1)
+    metrics.observe_call("default", "registry-timeout", 10)
+    metrics.observe_call("gone", "2xx", 0.1)
+    text = bed.ask("/metrics").text
+    assert 'registry_admin_upstream_calls_total{outcome="2xx",registry="default"}' in text
+    assert 'upstream_calls_total{outcome="registry-timeout",registry="default"}' in text
+    assert 'upstream_call_duration_seconds_count{registry="default"}' in text
+    assert 'registry_admin_gc_bytes_freed_total{registry="default"} 0.0' in text
+    assert "gone" not in text
+    limited = bed.token("metrics:read", registries=("other",))
+    assert 'registry="' not in bed.ask("/metrics", token=limited).text
+
+
+def test_without_the_database_nothing_is_told(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: FakeAudit) -> None:
+        raise StoreUnavailable("The database does not answer.")
+
+    monkeypatch.setattr(FakeAudit, "refusals", failing)
+    assert bed.ask("/metrics").problem == (503, "store-unavailable")

@@ -434,3 +434,15 @@ def test_how_long_jobs_wait_is_measured(bed: JobBed) -> None:
     assert f"\n{name} 90.0\n" in bed.ask("/metrics").text
     bed.jobs.run_all()
     assert f"\n{name} 0.0\n" in bed.ask("/metrics").text
+
+
+def test_jobs_are_counted_by_kind_and_state(bed: JobBed) -> None:
+    bed.submit()
+    bed.submit()
+    text = bed.ask("/metrics").text
+    assert '\nregistry_admin_jobs{kind="image-push",state="queued"} 2.0\n' in text
+    assert '\nregistry_admin_jobs_ended_total{kind="image-push",state="failed"} 0.0\n' in text
+    bed.jobs.run_all()
+    text = bed.ask("/metrics").text
+    assert '\nregistry_admin_jobs{kind="image-push",state="queued"} 0.0\n' in text
+    assert '\nregistry_admin_jobs_ended_total{kind="image-push",state="succeeded"} 2.0\n' in text

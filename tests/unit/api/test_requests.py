@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
@@ -58,6 +59,8 @@ def test_each_request_is_one_line(bed: Bed, caplog: pytest.LogCaptureFixture) ->
     assert line["route"] == "/v1/registries/{registry}/repositories/{repository}/-/tags/{tag}"
     assert line["status"] == 200
     assert line["duration_ms"] >= 0
+    assert line["source_ip"] == "127.0.0.1"
+    assert datetime.fromisoformat(line["time"]).tzinfo is not None
     assert line["message"] == f"GET {TAG} 200"
 
 

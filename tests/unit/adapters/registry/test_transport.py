@@ -5,9 +5,10 @@ import logging
 import socket
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from service.domain.errors import (
     RegistryTimeout,
     RegistryUnreachable,
 )
-from tests.standin import Reply, StandIn, replies, says
+from tests.standin import Reply, Seen, StandIn, replies, says
 from tests.unit.adapters.registry.support import Serve
 
 GET = Request("GET", "/v2/", limit=1000)
@@ -33,12 +34,19 @@ Send = Callable[..., Transport]
 
 
 @pytest.fixture
-def transport() -> Iterator[Send]:
+def noted() -> list[tuple[str, str]]:
+    """Methods and outcomes of the requests that have ended."""
+    return []
+
+
+@pytest.fixture
+def transport(noted: list[tuple[str, str]]) -> Iterator[Send]:
     with ExitStack() as stack:
 
         def make(server: StandIn | str, timeout: float = 5.0) -> Transport:
             url = server if isinstance(server, str) else server.url
-            made = Transport(Origin.of(url), None, Limits(timeout, 4))
+            limits = Limits(timeout, 4)
+            made = Transport(Origin.of(url), None, limits, lambda *said: noted.append(said[:2]))
             stack.callback(made.close)
             return made
 
@@ -373,3 +381,53 @@ def test_errors_and_logs_hold_no_authorization(
     assert "c2VjcmV0" not in caplog.text
     assert "c2VjcmV0" not in repr(caught.value)
     assert "c2VjcmV0" not in repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(200, "2xx"), (307, "3xx"), (404, "4xx"), (503, "5xx")]
+)
+def test_each_answer_is_noted_by_its_class(
+    serve: Serve, transport: Send, noted: list[tuple[str, str]], status: int, outcome: str
+) -> None:
+    client = transport(serve(replies(status)))
+    client.send(GET)
+    client.send(PUT)
+    assert noted == [("GET", outcome), ("PUT", outcome)]
+
+
+def test_each_failure_is_noted_once_by_its_code(
+    serve: Serve, transport: Send, noted: list[tuple[str, str]]
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(RegistryTimeout):
+            transport(url, SHORT).send(GET)
+    with pytest.raises(RegistryUnreachable):
+        transport(url).send(PUT)
+    with pytest.raises(RegistryAnswerInvalid):
+        transport(serve(replies(200, body=b"x" * 2000))).send(GET)
+    codes = ["registry-timeout", "registry-unreachable", "registry-answer-invalid"]
+    assert noted == list(zip(["GET", "PUT", "GET"], codes, strict=True))
+
+
+def test_an_answer_that_nobody_waits_for_is_noted(
+    serve: Serve, transport: Send, noted: list[tuple[str, str]]
+) -> None:
+    transport(serve(replies(200))).begin(GET).abandon()
+    assert noted == [("GET", "abandoned")]
+
+
+def test_how_long_it_took_is_noted(serve: Serve) -> None:
+    took: list[float] = []
+
+    def slow(_seen: Seen) -> Reply:
+        time.sleep(SHORT)
+        return Reply(200)
+
+    server = serve(slow)
+    limits = Limits(5.0, 4)
+    with closing(
+        Transport(Origin.of(server.url), None, limits, lambda *said: took.append(said[2]))
+    ) as client:
+        client.send(GET)
+    assert SHORT <= took[0] < 5

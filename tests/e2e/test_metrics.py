@@ -1,0 +1,129 @@
+"""What Prometheus scrapes: true over all processes, whichever of them dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from demo.images import sample
+from demo.processes import wait_until
+from tests.e2e.bed.registry import MakeRegistry
+from tests.e2e.bed.service import MakeService, Service
+
+PATIENCE = 60
+APP = "/v1/registries/default/repositories/team/app"
+
+
+@pytest.fixture(scope="module")
+def running(module_registry: MakeRegistry, module_service: MakeService) -> Service:
+    registry = module_registry()
+    with registry.pusher() as pusher:
+        pusher.push("team/app", sample("one"), "1.0")
+    return module_service(registry, settings={"workers": 2, "threads": 4})
+
+
+def scrape(service: Service) -> dict[str, float]:
+    """All samples, by name and labels as they are written."""
+    answer = service.ask("/metrics")
+    assert answer.status == 200, answer.body
+    lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def calls(service: Service) -> float:
+    start = "registry_admin_upstream_calls_total{"
+    return sum(value for name, value in scrape(service).items() if name.startswith(start))
+
+
+def token(service: Service, scope: str) -> str:
+    made = service.ask("/v1/tokens", "POST", body={"name": "bed", "scopes": [scope]})
+    return str(made.json()["secret"])
+
+
+def ask_often(service: Service, path: str, times: int = 20) -> None:
+    for _ in range(times):
+        service.ask(path)
+
+
+def test_calls_to_a_registry_are_counted_in_the_worker_too(running: Service) -> None:
+    wait_until(lambda: bool(running.processes("worker")), PATIENCE, "the worker")
+    before = calls(running)
+    ended = running.ask(
+        "/v1/registries/default/verifications",
+        "POST",
+        body={},
+        headers={"Prefer": "wait=60"},
+    ).json()
+    assert ended["state"] == "succeeded"
+    # The tags, the tag itself, its manifest, and its blobs, all of which the worker asks for.
+    assert calls(running) - before >= 4
+    found = scrape(running)
+    assert found['registry_admin_upstream_calls_total{outcome="2xx",registry="default"}'] > 0
+    assert found['registry_admin_upstream_call_duration_seconds_count{registry="default"}'] > 0
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        lambda service: service.processes("serve-api")[1],
+        lambda service: service.processes("serve-api")[0],
+        lambda service: service.processes("worker")[0],
+    ],
+    ids=["api process", "api", "worker"],
+)
+def test_no_count_is_lost_when_a_process_dies(
+    running: Service, victim: Callable[[Service], int]
+) -> None:
+    ask_often(running, "/v1/me")
+    before = scrape(running)
+    processes = [*running.processes("serve-api"), *running.processes("worker")]
+    os.kill(victim(running), signal.SIGKILL)
+
+    def whole() -> bool:
+        now = [*running.processes("serve-api"), *running.processes("worker")]
+        return len(now) == len(processes) and now != processes
+
+    wait_until(whole, PATIENCE, "all processes")
+    wait_until(lambda: running.ask("/readyz").json()["worker"] == "up", PATIENCE, "the worker")
+    after = scrape(running)
+    for name, value in before.items():
+        if "_total" in name or "_count" in name:
+            assert after[name] >= value, name
+    assert {name for name in before if "_total" in name} <= set(after)
+
+
+def test_what_the_store_knows_is_counted(running: Service) -> None:
+    reader = token(running, "registry:read")
+    refused = 'registry_admin_audit_refusals_total{code="insufficient-scope"}'
+    ended = 'registry_admin_jobs_ended_total{kind="verification",state="succeeded"}'
+    before = scrape(running)
+    for _ in range(6):
+        assert running.ask(f"{APP}/-/tags/1.0", "DELETE", token=reader).status == 403
+    running.ask(
+        "/v1/registries/default/verifications", "POST", body={}, headers={"Prefer": "wait=60"}
+    )
+    seen = [scrape(running) for _ in range(4)]  # whichever process answers
+    assert {one[refused] for one in seen} == {before.get(refused, 0) + 6}
+    assert {one[ended] for one in seen} == {before[ended] + 1}
+    assert {one['registry_admin_jobs{kind="verification",state="running"}'] for one in seen} == {0}
+    assert seen[0]['registry_admin_registry_up{registry="default"}'] == 1
+    assert seen[0]["registry_admin_worker_up"] == 1
+
+
+def test_no_label_comes_from_who_asks(running: Service) -> None:
+    running.ask("/nothing/there", "BREW")
+    running.ask(f"{APP}/-/tags/none")
+    running.ask("/v1/registries/elsewhere/repositories/team/app/-/tags")
+    text = running.ask("/metrics").body.decode()
+    for word in ("team/app", "BREW", "nothing", "elsewhere", "radm_"):
+        assert word not in text
+
+
+def test_a_token_needs_the_scope(running: Service) -> None:
+    assert running.ask("/metrics", token=token(running, "metrics:read")).status == 200
+    refused = running.ask("/metrics", token=token(running, "registry:read"))
+    assert (refused.status, refused.json()["required_scope"]) == (403, "metrics:read")
+    assert running.ask("/metrics", token=None).status == 401
