@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
+import subprocess
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from demo.images import sample
 from demo.processes import wait_until
+from tests.e2e.bed.programs import need
+from tests.e2e.bed.prometheus import Prometheus, configured
 from tests.e2e.bed.registry import MakeRegistry
 from tests.e2e.bed.service import MakeService, Service
+from tests.e2e.bed.workspace import Workspace
 
 PATIENCE = 60
 APP = "/v1/registries/default/repositories/team/app"
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
+RULE_TESTS = Path(__file__).parent / "prometheus" / "alerts.test.yml"
+DASHBOARD = ROOT / "deploy" / "grafana" / "registry-admin.json"
+SELECTOR = re.compile(r"\b(registry_admin_\w+)(?:\{([^}]*)\})?")
+LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +144,90 @@ def test_a_token_needs_the_scope(running: Service) -> None:
     refused = running.ask("/metrics", token=token(running, "registry:read"))
     assert (refused.status, refused.json()["required_scope"]) == (403, "metrics:read")
     assert running.ask("/metrics", token=None).status == 401
+
+
+def promtool(*arguments: str, given: bytes = b"") -> None:
+    ended = subprocess.run(
+        [need("promtool", "prometheus"), *arguments], input=given, capture_output=True, check=False
+    )
+    said = (ended.stdout + ended.stderr).decode()
+    assert ended.returncode == 0, said
+    assert "WARNING" not in said
+
+
+def test_promtool_finds_nothing_wrong_with_what_is_exposed(running: Service) -> None:
+    promtool("check", "metrics", given=running.ask("/metrics").body)
+
+
+def test_promtool_takes_the_example_and_its_rules(tmp_path: Path) -> None:
+    promtool("check", "config", str(configured(tmp_path / "etc", "127.0.0.1:1", "radm_x")))
+
+
+def test_each_alert_comes_when_it_should_and_not_before() -> None:
+    promtool("test", "rules", str(RULE_TESTS))
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    tested = RULE_TESTS.read_text()
+    for rule in rules:
+        assert f'alertname="{rule["alert"]}"' in tested
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+
+
+def panels() -> list[dict[str, Any]]:
+    document: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return [panel for panel in document["panels"] if panel["type"] != "row"]
+
+
+def questions() -> list[str]:
+    """Every expression of the dashboard and of the alerts."""
+    shown = [target["expr"] for panel in panels() for target in panel["targets"]]
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    return shown + [rule["expr"] for rule in rules]
+
+
+def test_dashboard_and_alerts_ask_for_what_there_is(running: Service) -> None:
+    running.ask(f"{APP}/-/tags/1.0", "DELETE", token=None)
+    exposed: dict[str, set[str]] = {}
+    for sample_of in scrape(running):
+        name, _, labels = sample_of.partition("{")
+        exposed.setdefault(name, {"job", "instance"}).update(LABEL.findall(labels))
+    asked = [found for expression in questions() for found in SELECTOR.findall(expression)]
+    assert len(asked) > 20
+    for name, matchers in asked:
+        assert name in exposed
+        assert set(LABEL.findall(matchers)) <= exposed[name], name
+
+
+def test_the_dashboard_is_laid_out() -> None:
+    document = json.loads(DASHBOARD.read_text())
+    places = [panel["gridPos"] for panel in document["panels"]]
+    taken = [
+        (x, y)
+        for place in places
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) == 23
+    ids = [panel["id"] for panel in document["panels"]]
+    assert len(ids) == len(set(ids))
+    for panel in panels():
+        assert panel["description"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+
+
+def test_a_real_prometheus_shows_each_panel_and_raises_no_alert(
+    running: Service, workspace: Workspace
+) -> None:
+    running.ask(f"{APP}/-/tags/1.0", "DELETE", token=None)
+    with closing(Prometheus(workspace, running, token(running, "metrics:read"))) as prometheus:
+        prometheus.await_samples(PATIENCE)
+        assert [series["value"][1] for series in prometheus.query("up")] == ["1"]
+        for panel in panels():
+            for target in panel["targets"]:
+                asked = target["expr"].replace("$__rate_interval", "1m").removesuffix(" > 0")
+                found = prometheus.query(asked.replace("$job", "registry-admin"))
+                assert found, panel["title"]
+        rules = prometheus.rules()
+        assert len(rules) == len(yaml.safe_load(RULES.read_text())["groups"][0]["rules"])
+        assert {(rule["health"], rule["state"]) for rule in rules} == {("ok", "inactive")}
