@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import service
-from service import cli, wiring
+from service import cli, log, wiring
 from service.domain.access import SCOPES, Token, hash_secret
 from service.domain.audit import AuditEvent
 from service.domain.ports import AuditQuery
@@ -65,7 +65,7 @@ def test_the_secret_is_alone_on_stdout(capsys: Output) -> None:
 def test_the_first_start_tells_what_is_missing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.log, "configure", lambda _level: None)
+    monkeypatch.setattr(log, "configure", lambda *_arguments: None)
     assert run("prepare") == 0
     assert "set REGISTRY_ADMIN_REGISTRY_URL" in caplog.text
     assert "registry-admin token create" in caplog.text
