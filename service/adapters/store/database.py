@@ -31,6 +31,7 @@ POSTGRES_LIMITS = {
     "keepalives_idle": "30",  # seconds
     "tcp_user_timeout": "15000",  # milliseconds, after which a silent server is given up
     "application_name": "registry-admin",
+    "client_encoding": "utf8",  # else text of a database without an encoding comes as bytes
 }
 STATEMENT_LIMIT = "SET statement_timeout = '30s'"
 POOL = {"pool_size": 16, "max_overflow": 16, "pool_timeout": 10}

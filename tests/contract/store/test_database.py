@@ -275,3 +275,17 @@ def test_what_was_there_before_it_was_counted_is_counted(place: Place, sql_store
     assert figures.counts == expected
     assert figures.bytes_freed == {"a": 2**33}
     assert sql_store.audit.refusals() == {"gc-already-active": 3, "none": 2}
+
+
+def test_a_database_without_an_encoding_will_do(
+    postgres: Postgres, clock: HandClock, tmp_path: Path
+) -> None:
+    url = postgres.create("SQL_ASCII")
+    store = SqlStore(url, tmp_path, clock)
+    store.migrate()
+    token = Token("1" * 32, Caller("änn", frozenset({"admin"})), START, "tester")
+    with AuditTrail(store.audit).attempt(Attempt("test", "tester")) as change:
+        store.tokens.create(change, token, "0" * 64)
+    assert [one.caller.name for one in store.tokens.page(9, None)] == ["änn"]
+    store.close()
+    postgres.drop(url)

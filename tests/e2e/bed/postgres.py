@@ -33,10 +33,11 @@ class Postgres:
         )
         wait_until(self._answers, 30, f"postgres answers\n{self.server.tail()}")
 
-    def create(self) -> str:
+    def create(self, encoding: str = "UTF8") -> str:
         """Make an empty database; gives its URL."""
         name = f"bed_{next(COUNT)}"
-        self.sql(f"CREATE DATABASE {name}")
+        options = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        self.sql(f"CREATE DATABASE {name} {options}")
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
     def drop(self, url: str) -> None:
