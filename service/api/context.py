@@ -11,13 +11,13 @@ from typing import cast
 from flask import Flask, current_app
 
 from service.domain.audit import AuditTrail
-from service.domain.collectable import ParseConfiguration
 from service.domain.containers import Containers
 from service.domain.engine import Engine
 from service.domain.health import Readiness
 from service.domain.job import Jobs
 from service.domain.ports import Clock, Registries, Registry, Store
 from service.domain.reading import Reader
+from service.domain.registry_files import ParseConfiguration
 from service.domain.schedule import Schedules
 from service.settings import Settings
 

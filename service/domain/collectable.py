@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from service.domain.engine import Engine, Inspected, RestartPolicy
 from service.domain.errors import CacheShared, NotCollectable
 from service.domain.ports import BlobCache
-from service.domain.registry_files import RegistryFiles, registry_files
+from service.domain.registry_command import (
+    CONFIG_VARIABLE,
+    RegistryCommand,
+    environment_of,
+    registry_command,
+)
+from service.domain.registry_files import ParseConfiguration, RegistryFiles, registry_files
 
 Mode = Literal["read-only", "stopped", "live"]
 MODES: tuple[Mode, ...] = ("read-only", "stopped", "live")
 
 CONFIG_LIMIT = 1024 * 1024
-PROGRAMS = frozenset({"registry", "docker-registry"})
-CONFIG_VARIABLE = "REGISTRY_CONFIGURATION_PATH"
 STORAGE_VARIABLE = "REGISTRY_STORAGE"
 _UNTAGGED_IS_SAFE = (3, 0)
-
-ParseConfiguration = Callable[[bytes], Mapping[str, Any]]
-"""Reads a registry's configuration file; raises ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ def examine(
     container = engine.container(reference)
     name = str(container["Name"]).lstrip("/")
     _require_running(container, name)
-    config_path = _config_path(container, name)
+    command = registry_command(container)
+    config_path = _config_path(command, name)
     files = _files(engine, container, config_path, parse)
     if files.shared_cache:
         require_cache(cache, name).check()
@@ -73,7 +74,7 @@ def examine(
         container_id=container["Id"],
         name=name,
         image_id=container["Image"],
-        program=_program(container),
+        program=command.program,
         config_path=config_path,
         files=files,
         policy=restart_policy(container),
@@ -95,10 +96,11 @@ def parse_version(text: str | None) -> tuple[int, ...] | None:
 def untagged_is_safe(version: str | None) -> bool:
     """Tell whether ``--delete-untagged`` spares the children of tagged indexes.
 
-    Before 3.0 it removes them. A version that is not known is taken for an old one.
+    Before 3.0 it removes them, and in 3.0.0-alpha.1. A version that is not known is taken for an
+    old one.
     """
     parsed = parse_version(version)
-    return parsed is not None and parsed >= _UNTAGGED_IS_SAFE
+    return parsed is not None and parsed >= _UNTAGGED_IS_SAFE and "-alpha" not in str(version)
 
 
 def _require_running(container: Inspected, name: str) -> None:
@@ -165,34 +167,14 @@ def _sharing_network(engine: Engine, container: Inspected) -> list[str]:
     return sorted(str(one["Names"][0]).lstrip("/") for one in found)
 
 
-def _words(container: Inspected) -> list[str]:
-    return [str(container.get("Path") or ""), *map(str, container.get("Args") or [])]
-
-
-def _program(container: Inspected) -> str:
-    """The registry's program: what the container runs, or by its name where that is a script."""
-    for word in _words(container):
-        if PurePosixPath(word).name in PROGRAMS:
-            return word
-    return "registry"
-
-
-def _config_path(container: Inspected, name: str) -> str:
-    words = [word for word in _words(container) if word.endswith((".yml", ".yaml"))]
-    path = words[-1] if words else environment_of(container).get(CONFIG_VARIABLE)
-    if not path:
+def _config_path(command: RegistryCommand, name: str) -> str:
+    if command.config_path is None:
         raise NotCollectable(
             f"The container '{name}' does not look like a registry: no configuration file is in "
             f"its command, nor {CONFIG_VARIABLE} in its environment. Nothing was changed. Check "
             "the registry's 'container' setting."
         )
-    return path
-
-
-def environment_of(container: Inspected) -> dict[str, str]:
-    """The environment of an inspected container."""
-    pairs = (str(entry).partition("=") for entry in container["Config"].get("Env") or [])
-    return {name: value for name, _, value in pairs}
+    return command.config_path
 
 
 def _files(
@@ -208,7 +190,7 @@ def _files(
             f"The file {config_path} in the container is missing or no registry configuration. "
             "Nothing was changed. Check the registry's 'container' setting."
         )
-    return registry_files(document, environment_of(container))
+    return registry_files(document, environment_of(container), parse)
 
 
 def _is_registry(document: Mapping[str, Any], environment: Mapping[str, str]) -> bool:

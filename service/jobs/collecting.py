@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.domain.audit import AuditTrail
-from service.domain.collectable import ParseConfiguration, examine
+from service.domain.collectable import examine
 from service.domain.collection import INTERRUPTED, Collection, Options, Parts
 from service.domain.errors import CollectionFailed
 from service.domain.job import Compensator, Job, JobContext, JobKind, Tell, Work
 from service.domain.ports import Deletions, Registries
 from service.domain.putting_back import COMPENSATION, HURRY_SECONDS, put_back
 from service.domain.recovery import ACTOR
+from service.domain.registry_files import ParseConfiguration
 from service.domain.restoration import note_collected
 from service.domain.untagged import require_untagged_safe
 from service.jobs.attempts import attempt_of

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from service.domain.audit import AuditTrail
-from service.domain.collectable import ParseConfiguration
 from service.domain.containers import Containers
 from service.domain.job import JobKind, Work
 from service.domain.ports import Clock, Registries, Store
+from service.domain.registry_files import ParseConfiguration
 from service.jobs.collecting import GC, collection
 from service.jobs.deleting import BULK_DELETION, bulk_deletion
 from service.jobs.pushing import IMAGE_PUSH, pushing

@@ -42,7 +42,14 @@ POWERLESS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"
 @contextmanager
 def odd_registry(engine: Engine, **shape: Any) -> Iterator[RunningRegistry]:  # noqa: ANN401
     """A registry whose collector does what a test wants."""
-    made = open_registry(engine, engine.odd_registry_image(), Shape(**{"run": RESTARTS, **shape}))
+    image = engine.odd_registry_image()
+    with removing(open_registry(engine, image, Shape(**{"run": RESTARTS, **shape}))) as made:
+        yield made
+
+
+@contextmanager
+def removing(made: RunningRegistry) -> Iterator[RunningRegistry]:
+    """Remove a registry in the end."""
     try:
         yield made
     finally:
@@ -247,12 +254,27 @@ def test_a_registry_that_a_script_starts(engine: Engine, service: MakeService) -
     run = {**RESTARTS, "entrypoint": ["/bin/sh", "-c", STARTER], "command": []}
     path = {"REGISTRY_CONFIGURATION_PATH": "/etc/docker/registry/config.yml"}
     with odd_registry(engine, run=run, env=path) as made:
-        site = Site(made, service(made))
-        for mode in MODES:
-            site.fill()
-            before = inspected(made)
-            assert site.collect(mode)["blobs_deleted"] > 0
-            site.require_as_before(before)
+        require_collected(Site(made, service(made)))
+
+
+def test_the_official_image_s_script(engine: Engine, service: MakeService) -> None:
+    image = engine.scripted_registry_image()
+    with removing(open_registry(engine, image, Shape(run=RESTARTS))) as made:
+        assert made.container.attrs["Args"] == ["/etc/distribution/config.yml"]
+        require_collected(Site(made, service(made)))
+
+
+def require_collected(site: Site) -> None:
+    """Hold that all modes collect, as a dry run tells before."""
+    for mode in MODES:
+        site.fill()
+        before = inspected(site.registry)
+        told = site.collect(mode, dry_run=True)
+        result = site.collect(mode)
+        assert result["blobs_deleted"] == told["blobs_eligible"] > 0
+        assert result["bytes_freed"] == told["bytes_eligible"] > 0
+        assert result["registry_version"]
+        site.require_as_before(before)
 
 
 SHAPE: dict[str, Any] = {

@@ -58,6 +58,21 @@ if [ "$1" = garbage-collect ] && [ -e /bed/collect ]; then . /bed/collect; fi
 exec /bin/real-registry "$@"
 """
 
+ENTRYPOINT = b"""\
+#!/bin/sh
+case $1 in
+    *.yml) exec registry serve "$@" ;;
+    serve | garbage-collect) exec registry "$@" ;;
+esac
+exec "$@"
+"""
+SCRIPTED_CHANGES = (
+    *REGISTRY_CHANGES[:2],
+    "ENV OTEL_TRACES_EXPORTER=none",
+    'ENTRYPOINT ["/entrypoint.sh"]',
+    'CMD ["/etc/distribution/config.yml"]',
+)
+
 
 class Engine:
     """An engine with the images that the bed builds; `host` is what DOCKER_HOST would hold."""
@@ -69,6 +84,7 @@ class Engine:
         self.labels = {LABEL: workspace.owner}
         self.busybox = f"{IMAGES}/busybox:1-{workspace.owner}"
         self.odd_registry = f"{IMAGES}/odd-registry:1-{workspace.owner}"
+        self.scripted_registry = f"{IMAGES}/scripted-registry:1-{workspace.owner}"
         self.alone = f"{IMAGES}/alone:1-{workspace.owner}"
         self.registry = f"{IMAGES}/registry:2.8.2-{workspace.owner}"
         self.client = docker.DockerClient(base_url=host, timeout=API_TIMEOUT)
@@ -100,6 +116,14 @@ class Engine:
         if not self._has(self.odd_registry):
             self._import_odd_registry()
         return self.odd_registry
+
+    def scripted_registry_image(self) -> str:
+        """Give the name of a registry's image that is laid out as the official one of 3.x."""
+        if not self._has(self.scripted_registry):
+            files = registry_files("bin/registry", "etc/distribution/config.yml")
+            files |= {"bin/busybox": need("busybox", "busybox-static"), "entrypoint.sh": ENTRYPOINT}
+            self.load(pack(files, applets()), self.scripted_registry, *SCRIPTED_CHANGES)
+        return self.scripted_registry
 
     def alone_image(self) -> str:
         """Give the name of an image that holds `/sleep` and nothing else."""
@@ -160,13 +184,12 @@ class Engine:
         return self.registry
 
 
-def registry_files(place: str) -> dict[str, Path | bytes | None]:
-    """Give the files of a registry's image, with its program at a place."""
+def registry_files(
+    place: str, config: str = "etc/docker/registry/config.yml"
+) -> dict[str, Path | bytes | None]:
+    """Give the files of a registry's image, with its program and configuration at a place."""
     program = need("docker-registry", "docker-registry")
-    files: dict[str, Path | bytes | None] = {
-        place: program,
-        "etc/docker/registry/config.yml": REGISTRY_CONFIG,
-    }
+    files: dict[str, Path | bytes | None] = {place: program, config: REGISTRY_CONFIG}
     return files | {str(path).lstrip("/"): path for path in libraries(program)}
 
 
