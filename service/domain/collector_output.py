@@ -1,8 +1,8 @@
 """What ``registry garbage-collect`` prints, read line by line while it runs.
 
-Formats of distribution 2.8.2 and 3.1.1. It prints no sizes, exits 0 for an unknown flag without
-having run, and fails on a registry that nobody has pushed to yet; so success is an exit code of 0
-and the summary line, or that one failure.
+Formats of distribution 2.4 to 3.1.1. It prints no sizes, exits 0 for an unknown flag without
+having run, and fails on a registry that nobody has pushed to yet, or begun to; so success is an
+exit code of 0 and the summary line, or one of those failures.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from typing import Literal
 from service.domain.reference import Digest
 
 _SUMMARY = re.compile(
-    r"(\d+) blobs marked, (\d+) blobs and (\d+) manifests eligible for deletion\s*"
+    # Manifests are counted from 2.7 on.
+    r"(\d+) blobs marked, (\d+) blobs(?: and (\d+) manifests)? eligible for deletion\s*"
 )
 _BLOB = re.compile(r"blob eligible for deletion: (sha256:[0-9a-f]{64})\s*")
 _MARKING = re.compile(r".*: marking (?:manifest|blob) sha256:[0-9a-f]{64}\s*|marking blob .*")
 _DELETING = re.compile(r"Deleting blob: \S*/blobs/sha256/[0-9a-f]{2}/([0-9a-f]{64})")
 _FAILED = re.compile(r"failed to garbage collect: (.*)")
-_NEVER_PUSHED = re.compile(r"failed to mark: .*Path not found: \S*/repositories\b")
+_NEVER_PUSHED = re.compile(
+    r"(?:failed to mark: .*Path not found: \S*/repositories"
+    r"|error enumerating blobs: .*Path not found: \S*/v2/blobs)\s*"
+)
 _COLOURED = re.compile(r"\x1b\[[0-9;]*m")
 
 Phase = Literal["marking", "sweeping"]
@@ -53,11 +57,11 @@ class CollectorOutput:
             self.deleted.add(Digest("sha256:" + found[1]))
         elif found := _SUMMARY.fullmatch(text):
             self.blobs_marked, self.blobs_eligible, self.manifests_eligible = map(
-                int, found.groups()
+                int, found.groups("0")
             )
         elif found := _FAILED.search(text):
             self.failure = found[1].strip()
-            self.never_pushed = bool(_NEVER_PUSHED.search(text))
+            self.never_pushed = bool(_NEVER_PUSHED.fullmatch(self.failure))
         elif _MARKING.fullmatch(text):
             self.marks += 1
 

@@ -70,13 +70,26 @@ def test_a_failure_is_told_in_the_collectors_words() -> None:
     assert output.verdict(1) == "failed to mark: no space left on device"
 
 
-def test_a_registry_that_nobody_pushed_to_is_a_success() -> None:
-    output = fed(
-        "failed to garbage collect: failed to mark: filesystem: "
-        "Path not found: /docker/registry/v2/repositories"
-    )
+@pytest.mark.parametrize(
+    "where", ["failed to mark: {}/repositories", "error enumerating blobs: {}/blobs"]
+)
+def test_a_registry_that_nobody_pushed_to_is_a_success(where: str) -> None:
+    place = "filesystem: Path not found: /docker/registry/v2"
+    output = fed(f"failed to garbage collect: {where.format(place)}")
     assert output.verdict(1) is None
     assert output.eligible == []
+
+
+def test_a_repository_that_cannot_be_marked_is_a_failure() -> None:
+    """As 3.x has it of one without layers: nothing is collected then."""
+    said = "failed to mark: filesystem: Path not found: /docker/registry/v2/repositories/a/_layers"
+    assert fed(f"failed to garbage collect: {said}").verdict(1) == said
+
+
+def test_a_run_of_2_6_is_read() -> None:
+    output = fed("\n3 blobs marked, 2 blobs eligible for deletion")
+    assert (output.blobs_marked, output.blobs_eligible, output.manifests_eligible) == (3, 2, 0)
+    assert output.verdict(0) is None
 
 
 @pytest.mark.parametrize(("code", "words"), [(2, "exit code 2"), (None, "in time")])
