@@ -294,10 +294,20 @@ class Collection:
             ) from second
 
     def _told(self, error: Exception) -> Exception:
-        if isinstance(error, Cancelled):
+        """What to raise for an error, once the registry answers that was put back."""
+        cancelled = isinstance(error, Cancelled)
+        cause = "The collection was cancelled." if cancelled else str(error)
+        try:
+            self._await_answer(self._target.container_id)
+        except CollectionFailed as second:
+            return CollectionFailed(
+                f"{cause} The registry's container '{self._target.name}' is as before, but: "
+                f"{second}"
+            )
+        if cancelled:
             return error
         return CollectionFailed(
-            f"{error} The registry's container '{self._target.name}' runs again as before. "
+            f"{cause} The registry's container '{self._target.name}' runs again as before. "
             "Start another collection once the cause is gone."
         )
 

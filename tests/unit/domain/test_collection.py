@@ -15,6 +15,7 @@ from service.domain.deletion import RemoveTag
 from service.domain.deletion_record import Deletion
 from service.domain.errors import EngineUnreachable, JobNotCancellable, RegistryUnreachable
 from service.domain.job import Job
+from service.domain.ports import Writability
 from service.domain.putting_back import HURRY_SECONDS
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import Remover
@@ -286,6 +287,50 @@ def test_cancelling_at_a_step(place: Place, mode: Mode, step: str) -> None:
     # Past the point of no return the promise would not be kept, so it is not made.
     assert job.state == ("cancelled" if asked else "succeeded")
     assert bool(asked) == (step not in AFTERWARDS)
+
+
+def silenced(
+    place: Place, monkeypatch: pytest.MonkeyPatch, times: int
+) -> Callable[[Job, str], None]:
+    """Have the registry not answer so often once it is put back."""
+    told = place.registry.writability
+    left = [times]
+
+    def answer(*repository: Repository) -> Writability:
+        if left[0]:
+            left[0] -= 1
+            raise RegistryUnreachable("The registry refuses the connection.")
+        return told(*repository)
+
+    def begin(job: Job, step: str) -> None:
+        if step == "measure":
+            place.cancel(job.id)
+        if step == "put-back":
+            monkeypatch.setattr(place.registry, "writability", answer)
+
+    return begin
+
+
+def test_a_cancelled_one_ends_when_the_registry_answers_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mode in MODES:
+        job = place.run_watched(silenced(place, monkeypatch, 3), mode=mode)
+        assert job.state == "cancelled"
+        assert place.registry.writability().delete_enabled  # at once
+        monkeypatch.undo()
+        place.require_as_it_was()
+
+
+def test_a_registry_that_is_silent_after_a_cancelled_one_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.domain.collection.ANSWER_SECONDS", 0.05)
+    job = place.run_watched(silenced(place, monkeypatch, 10_000), mode="live")
+    assert job.state == "cancelled"  # as was promised
+    (told,) = [line.message for line in place.jobs.log(job.id, 0, 99) if line.level == "error"]
+    for words in ("was cancelled", "is as before, but", "does not answer"):
+        assert words in told
 
 
 @pytest.mark.parametrize("mode", MODES)
