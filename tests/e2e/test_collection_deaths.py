@@ -35,10 +35,10 @@ BACK_SECONDS = 15.0
 ENDED = {"succeeded", "failed", "cancelled"}
 
 
-@pytest.fixture
-def site(registry: MakeRegistry, service: MakeService) -> Site:
-    made = registry(run=RESTARTS)
-    return Site(made, service(made))
+@pytest.fixture(scope="module")
+def site(module_registry: MakeRegistry, module_service: MakeService) -> Site:
+    made = module_registry(run=RESTARTS)
+    return Site(made, module_service(made))
 
 
 def kill_worker(site: Site) -> float:
@@ -88,11 +88,10 @@ def test_the_engine_is_killed_at_each_step(site: Site, mode: Mode) -> None:
 
 @pytest.mark.parametrize("kill", [kill_worker, kill_service])
 def test_the_service_is_killed_with_postgresql(
-    registry: MakeRegistry, service: MakeService, database_url: str, kill: Kill
+    site: Site, service: MakeService, database_url: str, kill: Kill
 ) -> None:
-    made = registry(run=RESTARTS)
-    site = Site(made, service(made, settings={"database_url": database_url}))
-    require_back(site, "read-only", "collect", kill)
+    other = service(site.registry, settings={"database_url": database_url})
+    require_back(Site(site.registry, other), "read-only", "collect", kill)
 
 
 def require_back(site: Site, mode: Mode, step: str, kill: Kill) -> None:

@@ -283,6 +283,11 @@ class Site:
         assert answer.status == 202, answer.body
         return str(answer.json()["id"])
 
+    def is_at_rest(self) -> bool:
+        """Tell whether no job is under way."""
+        states = ("queued", "running")
+        return not any(get(self.service, "/v1/jobs", state=one)["items"] for one in states)
+
     def state(self, job_id: str) -> str:
         return str(get(self.service, f"/v1/jobs/{job_id}")["state"])
 
