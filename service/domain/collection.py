@@ -22,7 +22,7 @@ from typing import Any
 from service.domain.collectable import CONFIG_LIMIT, Collectable, Mode
 from service.domain.collector_output import CollectorOutput
 from service.domain.concurrency import spread
-from service.domain.engine import Engine, EngineController, RestartPolicy
+from service.domain.engine import Engine, EngineController
 from service.domain.errors import (
     CatalogUnsupported,
     CollectionFailed,
@@ -34,7 +34,7 @@ from service.domain.errors import (
 from service.domain.job import Cancelled, JobContext
 from service.domain.outer_cache import require_filled_by
 from service.domain.ports import BlobCache, Registry, Writability
-from service.domain.putting_back import COMPENSATION, compensation, put_back
+from service.domain.putting_back import COMPENSATION, STAYS_DOWN, compensation, put_back
 from service.domain.recreation import Aside, helper, stand_in
 from service.domain.reference import Digest
 from service.domain.untagged import require_untagged_safe
@@ -172,7 +172,8 @@ class Collection:
 
     def _hold_down(self) -> None:
         # Else it would come back when the engine restarts, and serve while its storage is swept.
-        self._parts.controller.set_restart_policy(self._target.container_id, RestartPolicy("no"))
+        if self._target.policy != STAYS_DOWN:
+            self._parts.controller.set_restart_policy(self._target.container_id, STAYS_DOWN)
 
     def _stop_registry(self) -> None:
         self._down.pulls.begin()

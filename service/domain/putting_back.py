@@ -12,6 +12,10 @@ from service.domain.ports import BlobCache
 from service.domain.recreation import JOB_LABEL
 
 COMPENSATION = "put-registry-back"
+STAYS_DOWN = RestartPolicy("no")
+"""The policy of the registry's container meanwhile. One that has it anyway is not updated, since
+the engine would spell it otherwise afterwards than a container that was created without any."""
+
 OURS_STOP_SECONDS = 2
 HURRY_SECONDS = 3
 """How long the registry may take to end where it should have been back already.
@@ -72,8 +76,8 @@ def _run_again(
     if stale is not None:
         stale.forget()  # while nothing serves, and could fill it again
     controller.start(container_id)
-    if not data["restart"]:
-        policy = RestartPolicy(data["policy"], data["retries"])
+    policy = RestartPolicy(data["policy"], data["retries"])
+    if not data["restart"] and policy != STAYS_DOWN:
         controller.set_restart_policy(container_id, policy)
 
 

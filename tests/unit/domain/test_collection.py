@@ -116,6 +116,15 @@ def test_the_registry_s_container_is_restarted_in_every_mode(place: Place, mode:
     assert place.original.started_at > before
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("policy", ["", "no"])
+def test_a_policy_that_keeps_it_down_anyway_is_not_touched(mode: Mode, policy: str) -> None:
+    place = Place(policy)
+    assert place.run(mode=mode).state == "succeeded"
+    assert "set_restart_policy" not in {write.kind for write in place.docker.writes}
+    assert place.original.host_config["RestartPolicy"]["Name"] == policy
+
+
 def test_steps_are_those_that_are_listed(place: Place) -> None:
     for mode in MODES:
         place.jobs.steps.clear()
