@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-INVENTORY = "--only inventory --rounds 2 --repositories 4 --sample 1 --many 60"
+INVENTORY = "--only inventory --rounds 1 --repositories 4 --sample 1 --many 60"
 OPERATION = "--only operation --rounds 1 --idle 1"
 
 

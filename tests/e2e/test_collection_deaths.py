@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -36,9 +36,16 @@ ENDED = {"succeeded", "failed", "cancelled"}
 
 
 @pytest.fixture(scope="module")
-def site(module_registry: MakeRegistry, module_service: MakeService) -> Site:
+def shared(module_registry: MakeRegistry, module_service: MakeService) -> Site:
     made = module_registry(run=RESTARTS)
     return Site(made, module_service(made))
+
+
+@pytest.fixture
+def site(shared: Site) -> Iterator[Site]:
+    """One for all, since each has to leave it as it was; none begins before the last has ended."""
+    yield shared
+    wait_until(shared.is_at_rest, 60, "the end of all jobs")
 
 
 def kill_worker(site: Site) -> float:
