@@ -68,7 +68,7 @@ test-packages:
 	@PYTHON=$(PYTHON) scripts/system-packages test
 
 e2e: setup $(NODE_STAMP)
-	$(BIN)/pytest tests/e2e -n 3 --dist loadfile --durations=40
+	$(BIN)/pytest tests/e2e -n 3 --dist loadfile --no-loadscope-reorder --durations=40
 
 $(NODE_STAMP): $(LINT_SPEC)/package-lock.json $(LINT_SPEC)/package.json
 	npm ci --prefix $(LINT_SPEC) --ignore-scripts --no-audit --no-fund

@@ -21,12 +21,28 @@ pytest.register_assert_rewrite("tests.contract.engine.suite")  # imported, not c
 
 IMAGES = os.environ.get("REGISTRY_ADMIN_TEST_REGISTRY_IMAGES", "built").split(",")
 
+LONGEST = (
+    "test_collection_deaths.py",
+    "test_openapi.py",
+    "test_bench.py",
+    "test_ulimits.py",
+    "test_collection.py",
+    "test_jobs.py",
+    "test_supervision.py",
+    "test_collection_trouble.py",
+    "test_redis_cache.py",
+    "test_images.py",
+)
+"""Files that begin first: with several processes, one that begins last is waited for alone."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+    rank = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
