@@ -23,7 +23,7 @@ WAIT_LIMIT = 60
 """Seconds that an answer may be held."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_WAIT = re.compile(r'wait[ \t]*=[ \t]*"?([0-9]{1,9})"?', re.IGNORECASE)
+_WAIT = re.compile(r'wait[ \t]*=[ \t]*"?([0-9]{1,99})"?', re.IGNORECASE)
 
 Answered = tuple[dict[str, Any], int, dict[str, str]]
 

@@ -371,7 +371,9 @@ def test_a_job_is_answered_with_where_it_is(starting: JobBed) -> None:
     assert event.completion.details == {"job": job.id}
 
 
-@pytest.mark.parametrize("prefer", ["wait=60", "respond-async, wait=7200", 'foo; x, WAIT="50"'])
+@pytest.mark.parametrize(
+    "prefer", ["wait=60", "respond-async, wait=7200", "wait=99999999999", 'foo; x, WAIT="50"']
+)
 def test_the_answer_waits_for_the_end_where_that_is_preferred(
     starting: JobBed, prefer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
