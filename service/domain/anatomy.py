@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service.domain.concurrency import spread
 from service.domain.containers import Allowed
 from service.domain.engine import Engine, Inspected
-from service.domain.errors import ContainerUnknown
+from service.domain.errors import ContainerUnknown, ImageUnknown
+
+MISSING = "<missing>"
+"""What the engine says for the image of a step that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +25,20 @@ class Layer:
     empty: bool
 
 
-def layers(image: Inspected, history: Sequence[Inspected]) -> list[Layer]:
+def layers(
+    image: Inspected,
+    history: Sequence[Inspected],
+    counted: Callable[[str], int | None] = lambda _: None,
+) -> list[Layer]:
     """An image's steps, the first one first; ``history`` is the engine's, the last one first.
 
-    The engine does not say which steps have a layer. Those with bytes do; where layers of no bytes
-    are left over, which steps made them is told by their commands.
+    The engine does not say which steps have a layer. Those with bytes do. Which of the others do
+    is told by ``counted``, the number of layers of the image that a step left, where there still is
+    one (a builder's); else by their commands.
     """
     digests = list((image.get("RootFS") or {}).get("Layers") or ())
     steps = list(reversed(history))
-    filled = _filled(steps, len(digests))
+    filled = _filled(steps, _known(steps, len(digests), counted))
     if filled is None:  # a history that does not fit its layers tells nothing about them
         return [Layer(digest, 0, None, empty=False) for digest in digests]
     left = iter(digests)
@@ -45,10 +53,38 @@ def layers(image: Inspected, history: Sequence[Inspected]) -> list[Layer]:
     ]
 
 
-def _filled(steps: Sequence[Inspected], count: int) -> set[int] | None:
-    """The places of ``count`` steps that have a layer."""
-    sure = [place for place, step in enumerate(steps) if _size(step)]
-    unsure = [place for place in range(len(steps)) if place not in sure]
+def _known(
+    steps: Sequence[Inspected], total: int, counted: Callable[[str], int | None]
+) -> dict[int, int]:
+    """How many layers there are up to and with a step, by its place, where that is known."""
+    sure = sum(1 for step in steps if _size(step))
+    ids = {place: str(step["Id"]) for place, step in enumerate(steps[:-1]) if _is_there(step)}
+    told = spread(counted, list(ids.values())) if sure < total < len(steps) else ()
+    known = {place: count for place, count in zip(ids, told, strict=False) if count is not None}
+    return {**known, len(steps) - 1: total}
+
+
+def _is_there(step: Inspected) -> bool:
+    return str(step.get("Id") or MISSING) != MISSING
+
+
+def _filled(steps: Sequence[Inspected], known: Mapping[int, int]) -> set[int] | None:
+    """The places of the steps that have a layer."""
+    found: set[int] = set()
+    begin = before = 0
+    for place, count in sorted(known.items()):
+        part = _guessed(steps, range(begin, place + 1), count - before)
+        if part is None:
+            return None
+        found |= part
+        begin, before = place + 1, count
+    return found
+
+
+def _guessed(steps: Sequence[Inspected], places: range, count: int) -> set[int] | None:
+    """Those of ``places`` that have the ``count`` layers."""
+    sure = [place for place in places if _size(steps[place])]
+    unsure = [place for place in places if place not in sure]
     # Files come by RUN, COPY, ADD and WORKDIR, also where they have no bytes.
     unsure.sort(key=lambda place: not _makes_files(_command(steps[place]) or ""))
     missing = count - len(sure)
@@ -91,9 +127,16 @@ def anatomy(engine: Engine, reference: str, allowed: Sequence[Allowed]) -> dict[
         "engine": engine.name,
         "names": sorted({*(image.get("RepoTags") or ()), *(image.get("RepoDigests") or ())}),
         "size": int(image.get("Size") or 0),
-        "layers": layers(image, engine.history(str(image["Id"]))),
+        "layers": layers(image, engine.history(str(image["Id"])), lambda one: _count(engine, one)),
         "containers": [user for user in users if user is not None],
     }
+
+
+def _count(engine: Engine, image_id: str) -> int | None:
+    try:
+        return len((engine.image(image_id).get("RootFS") or {}).get("Layers") or ())
+    except ImageUnknown:
+        return None
 
 
 def _on(one: Allowed, image_id: str) -> Mapping[str, Any] | None:
