@@ -21,11 +21,12 @@ from service.domain.errors import (
     ContainerUnknown,
     RecreationFailed,
     RegistryAdminError,
+    RestartFailed,
 )
 from service.domain.job import Cancelled, JobContext
 from service.domain.recreatable import Recreatable
 from service.domain.recreation import differences
-from service.domain.restarting import prove
+from service.domain.restarting import prove, tell_last_lines
 from service.domain.ulimits import Ulimit, configured
 
 COMPENSATION = "put-container-back"
@@ -131,16 +132,23 @@ class Recreation:
         self._down_seconds += time.monotonic()
 
     def _prove(self) -> None:
-        container = prove(self._engine, self._data["new"])
-        found = effective(self._engine, container)
-        if found is None:
-            self._context.log("warning", "The limits of the process cannot be seen from here.")
-        else:
-            self._require_in_effect({limit.name: limit for limit in found})
+        try:
+            self._require_well()
+        except (RestartFailed, RecreationFailed):
+            # What it said goes with it.
+            tell_last_lines(self._engine, self._data["new"], self._context)
+            raise
         self._data["proven"] = result(
             self._target, self._limits, self._data["new"], self._down_seconds
         )
         self._store()
+
+    def _require_well(self) -> None:
+        found = effective(self._engine, prove(self._engine, self._data["new"]))
+        if found is None:
+            self._context.log("warning", "The limits of the process cannot be seen from here.")
+        else:
+            self._require_in_effect({limit.name: limit for limit in found})
 
     def _require_in_effect(self, found: Mapping[str, Ulimit]) -> None:
         for asked in self._limits:

@@ -19,6 +19,7 @@ LOOK_SECONDS = 0.1
 LINES = 20
 """How many of its last lines are told of a container that fails."""
 
+TOLD = "What was said last is in the job's log."
 SLACK_SECONDS = 30.0
 NANOSECONDS = 1e9
 DEFAULT_CHECK_SECONDS = 30.0
@@ -54,16 +55,27 @@ def restart(
     context.step("prove")
     try:
         proven = prove(engine, container_id)
-    except RestartFailed:
+    except RestartFailed as error:
         tell_last_lines(engine, container_id, context)
-        raise
+        name = _name(engine.container(container_id))
+        raise RestartFailed(f"{error.detail} More: docker logs {name}") from error
     return {"started_at": proven["State"]["StartedAt"], "health": health(proven)}
 
 
 def tell_last_lines(engine: Engine, container_id: str, context: JobContext) -> None:
-    """Have the job's log hold what the container said last; an error's detail never does."""
-    for line in engine.last_lines(container_id, LINES):
+    """Have the job's log hold what the container and its health check said last.
+
+    An error's detail never does: its reader may not be theirs.
+    """
+    container = engine.container(container_id)
+    for line in [*engine.last_lines(container_id, LINES), *_said_by_check(container)]:
         context.log("error", line)
+
+
+def _said_by_check(container: Inspected) -> list[str]:
+    checks = (container["State"].get("Health") or {}).get("Log") or ()
+    lines = str(checks[-1]["Output"]).splitlines() if checks else ()
+    return [f"Health check: {line}" for line in lines[-LINES:]]
 
 
 def prove(engine: Engine, container_id: str) -> Inspected:
@@ -79,15 +91,14 @@ def prove(engine: Engine, container_id: str) -> Inspected:
         seconds = time.monotonic() - begun
         if health(container) == "unhealthy":
             raise RestartFailed(
-                f"The container '{_name(container)}' runs, and its health check fails. Look at: "
-                f"docker inspect --format '{{{{json .State.Health}}}}' {_name(container)}"
+                f"The container '{_name(container)}' runs, and its health check fails. {TOLD}"
             )
         if seconds >= PROOF_SECONDS and health(container) in {None, "healthy"}:
             return container
         if seconds > patience:
             raise RestartFailed(
                 f"The container '{_name(container)}' runs, and its health check has told nothing "
-                f"for {patience:.0f} s. Look at: docker logs {_name(container)}"
+                f"for {patience:.0f} s. {TOLD}"
             )
         time.sleep(LOOK_SECONDS)
 
@@ -108,13 +119,12 @@ def _require_running(container: Inspected, first: Inspected) -> None:
     if again or state["StartedAt"] != first["State"]["StartedAt"] or state.get("Restarting"):
         raise RestartFailed(
             f"The container '{name}' ended right after its start, and the engine starts it again "
-            f"and again. Its last lines are in the job's log; more: docker logs {name}"
+            f"and again. {TOLD}"
         )
     if not state.get("Running"):
         raise RestartFailed(
             f"The container '{name}' ended right after its start, with exit code "
-            f"{state.get('ExitCode')}. Its last lines are in the job's log; more: "
-            f"docker logs {name}"
+            f"{state.get('ExitCode')}. {TOLD}"
         )
 
 

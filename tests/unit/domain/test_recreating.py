@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -235,6 +236,38 @@ def test_one_that_differs_is_never_started(yard: Yard) -> None:
         "set_restart_policy",
     }
     yard.require_old()
+
+
+def test_what_a_new_one_said_that_is_not_proven_is_in_the_log(yard: Yard) -> None:
+    yard.docker.programs[yard.old.command] = Ran([("stderr", b"too few files")], exit_code=3)
+    job = yard.run()
+    told = error(job)["detail"]
+    assert "exit code 3" in told
+    assert "What was said last is in the job's log." in told
+    assert "docker logs" not in told  # by that name it is the old one
+    assert ("error", "too few files") in said(yard, job)
+
+
+def test_what_its_health_check_said_is_in_the_log(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ill(inspected: Callable[[str], Any], reference: str) -> Any:  # noqa: ANN401 - of an engine
+        found = inspected(reference)
+        checks = [{"Output": "before"}, {"Output": "no such host\nport 5432\n"}]
+        if found["Id"] != yard.old.id:
+            found["State"]["Health"] = {"Status": "unhealthy", "Log": checks}
+        return found
+
+    monkeypatch.setattr(yard.docker, "container", partial(ill, yard.docker.container))
+    job = yard.run()
+    assert "its health check fails" in error(job)["detail"]
+    lines = [message for level, message in said(yard, job) if level == "error"]
+    assert lines[:2] == ["Health check: no such host", "Health check: port 5432"]
+    yard.require_old()
+
+
+def said(yard: Yard, job: Job) -> list[tuple[str, str]]:
+    return [(line.level, line.message) for line in yard.jobs.log(job.id, 0, 1000)]
 
 
 def test_a_name_taken_meanwhile_leaves_the_old_one_running(yard: Yard) -> None:
