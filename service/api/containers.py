@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -15,7 +15,14 @@ from marshmallow.validate import OneOf
 from service.api import auth, context, exclusion
 from service.api.base import Answer, Blueprint, Schema
 from service.api.fields import ID_EXAMPLE, Whole, about, listing, moment, number, text, whole
-from service.api.job_answers import START_PROBLEMS, STARTS, JobSchema, answer_job, start_job
+from service.api.job_answers import (
+    START_PROBLEMS,
+    STARTS,
+    Answered,
+    JobSchema,
+    answer_job,
+    start_job,
+)
 from service.api.openapi import Operation
 from service.api.paging import Found, Options, PageOptions, page, page_of, sliced
 from service.domain import errors
@@ -23,6 +30,7 @@ from service.domain.audit import Change
 from service.domain.concurrency import spread
 from service.domain.containers import Allowed, described
 from service.domain.engine import Engine, LayerChange, RestartPolicy
+from service.domain.job import JobKind
 from service.jobs.locks import held, lock_name
 from service.jobs.restarting import RESTART, exclusive, reference
 
@@ -160,25 +168,33 @@ def find(name: str, scope: str) -> Allowed:
     repositories none, since a container serves all of them. Of others it does not even learn
     whether they exist.
     """
-    caller = auth.caller()
     try:
         return context.services().containers.find(name, _within_limits)
     except errors.ContainerUnknown as error:
-        if not caller.registries and not caller.repositories:
+        if not is_limited():
             raise
-        raise errors.InsufficientScope(
-            f"The token '{caller.name}' is limited, and the container '{errors.shown(name)}' is "
-            "beyond its limits. Nothing was changed. Use a token without limits.",
-            {"required_scope": scope},
-        ) from error
+        raise beyond_limits(f"container '{errors.shown(name)}'", scope) from error
+
+
+def is_limited() -> bool:
+    """Tell whether the caller's token has limits."""
+    return bool(auth.caller().registries or auth.caller().repositories)
+
+
+def beyond_limits(what: str, scope: str) -> errors.InsufficientScope:
+    """Make the error for what the limits leave out, in the same words where there is no such."""
+    return errors.InsufficientScope(
+        f"The token '{auth.caller().name}' is limited, and the {what} is beyond its limits. "
+        "Nothing was changed. Use a token without limits.",
+        {"required_scope": scope},
+    )
 
 
 def _within_limits(one: Allowed) -> bool:
-    caller = auth.caller()
-    if not caller.registries and not caller.repositories:
+    if not is_limited():
         return True
-    mine = one.registry is not None and caller.sees_registry(one.registry)
-    return mine and not caller.repositories
+    mine = one.registry is not None and auth.caller().sees_registry(one.registry)
+    return mine and not auth.caller().repositories
 
 
 def visible(engine: Engine) -> list[Allowed]:
@@ -243,20 +259,28 @@ def get_container(container: str) -> dict[str, Any]:
     action="container.restart",
     options=RestartOptions,
 )
-def restart_container(
-    change: Change, options: Options, container: str
-) -> tuple[dict[str, Any], int, dict[str, str]]:
+def restart_container(change: Change, options: Options, container: str) -> Answered:
     """Restart a container, within its own stop time-out unless told otherwise.
 
     The job succeeds when it runs again, and is healthy if it has a health check.
     """
     one = find(container, WRITE)
-    params = {"container": reference(one), "timeout": options["timeout"]}
+    return start_on(change, one, RESTART, options, lambda: _require_restartable(one))
+
+
+def start_on(
+    change: Change,
+    one: Allowed,
+    kind: JobKind,
+    params: Mapping[str, Any],
+    require: Callable[[], object],
+) -> Answered:
+    """Start a job on a container, unless ``require`` raises what is in its way."""
     job = start_job(
         change,
-        RESTART.name,
-        params,
-        lambda: _require_restartable(one),
+        kind.name,
+        {"container": reference(one), **params},
+        require,
         registry=one.registry,
         container=one.name,
         exclusive=exclusive(one),

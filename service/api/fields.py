@@ -143,36 +143,39 @@ class Switch(fields.Boolean):
         return value
 
 
-class Whole(fields.Integer):
+class _Bounded(fields.Integer):
+    """A whole number from ``low`` to ``high``, both included."""
+
+    def __init__(self, low: int, high: int, **options: Unpack[Options]) -> None:
+        """Both bounds are told in the document, too."""
+        super().__init__(**_described(options, minimum=low, maximum=high))
+        self._low, self._high = low, high
+
+    def _deserialize(self, value: object, attr: object, data: object, **_: object) -> int:
+        del attr, data
+        number = self._read(value)
+        if number is None or not self._low <= number <= self._high:
+            raise ValidationError(f"Must be a whole number from {self._low} to {self._high}.")
+        return number
+
+    def _read(self, value: object) -> int | None:
+        """The number; None for whatever is none."""
+        raise NotImplementedError
+
+
+class Whole(_Bounded):
     """A whole number in a body, which JSON may write as ``1.0``."""
 
-    def __init__(self, low: int, high: int, **options: Unpack[Options]) -> None:
-        """From ``low`` to ``high``, both included."""
-        super().__init__(**_described(options, minimum=low, maximum=high))
-        self._low, self._high = low, high
-
-    def _deserialize(self, value: object, attr: object, data: object, **_: object) -> int:
-        del attr, data
+    def _read(self, value: object) -> int | None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or value != value // 1 or not self._low <= value <= self._high:  # type: ignore[operator]
-            raise ValidationError(f"Must be a whole number from {self._low} to {self._high}.")
-        return int(value)
+        return int(value) if number and value == value // 1 else None  # type: ignore[operator]
 
 
-class Count(fields.Integer):
+class Count(_Bounded):
     """A whole number in a query parameter, in plain digits."""
 
-    def __init__(self, low: int, high: int, **options: Unpack[Options]) -> None:
-        """From ``low`` to ``high``, both included."""
-        super().__init__(**_described(options, minimum=low, maximum=high))
-        self._low, self._high = low, high
-
-    def _deserialize(self, value: object, attr: object, data: object, **_: object) -> int:
-        del attr, data
-        text = _text(value)
-        if not re.fullmatch("[0-9]{1,9}", text) or not self._low <= int(text) <= self._high:
-            raise ValidationError(f"Must be a whole number from {self._low} to {self._high}.")
-        return int(text)
+    def _read(self, value: object) -> int | None:
+        return int(_text(value)) if re.fullmatch("[0-9]{1,9}", _text(value)) else None
 
 
 class Cursor(fields.String):

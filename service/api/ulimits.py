@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, get_args
+from functools import partial
+from typing import get_args
 
 from marshmallow import fields as ma_fields
 from marshmallow.validate import Length, OneOf
 
 from service.api import context
 from service.api.base import Blueprint, Schema
-from service.api.containers import NAMED, ONE, WRITE, find
+from service.api.containers import NAMED, ONE, WRITE, find, start_on
 from service.api.fields import Switch, Whole, about
-from service.api.job_answers import START_PROBLEMS, STARTS, JobSchema, answer_job, start_job
+from service.api.job_answers import START_PROBLEMS, STARTS, Answered, JobSchema
 from service.api.openapi import Operation
 from service.api.paging import Options
 from service.domain import errors, trial
@@ -22,7 +23,7 @@ from service.domain.job import ENDED, JobQuery, JobState
 from service.domain.recreatable import OnWritableLayer, examine
 from service.domain.ulimits import IN_PROC, UNLIMITED, Ulimit, faults
 from service.jobs.recreating import ULIMITS
-from service.jobs.restarting import RESTART, exclusive, reference
+from service.jobs.restarting import RESTART, reference
 
 HIGHEST = 2**63 - 1
 JOBS_LOOKED_AT = 20
@@ -88,9 +89,7 @@ class UlimitsOptions(Schema):
     action="container.ulimits",
     options=UlimitsOptions,
 )
-def put_ulimits(
-    change: Change, options: Options, container: str
-) -> tuple[dict[str, Any], int, dict[str, str]]:
+def put_ulimits(change: Change, options: Options, container: str) -> Answered:
     """Set a container's ulimits: an engine's update ignores them, so that it is recreated.
 
     All else stays as it was, and the old container is kept until the new one is proven to run.
@@ -98,22 +97,9 @@ def put_ulimits(
     one = find(container, WRITE)
     limits = [Ulimit(**entry) for entry in options["ulimits"]]
     _require_faultless(limits)
-    params = {
-        "container": reference(one),
-        "ulimits": [asdict(limit) for limit in limits],
-        "on_writable_layer": options["on_writable_layer"],
-        "dry_run": options["dry_run"],
-    }
-    job = start_job(
-        change,
-        ULIMITS.name,
-        params,
-        lambda: _require_recreatable(change, one, limits, options["on_writable_layer"]),
-        registry=one.registry,
-        container=one.name,
-        exclusive=exclusive(one),
-    )
-    return answer_job(job)
+    params = {**options, "ulimits": [asdict(limit) for limit in limits]}
+    require = partial(_require_recreatable, change, one, limits, options["on_writable_layer"])
+    return start_on(change, one, ULIMITS, params, require)
 
 
 def _require_faultless(limits: list[Ulimit]) -> None:

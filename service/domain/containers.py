@@ -65,12 +65,16 @@ class Rules:
     patterns: Sequence[str] = ()
     registries: Mapping[str, str] = field(default_factory=dict)
 
-    def allowed(self) -> Iterator[Allowed]:
+    def all(self) -> Iterator[Allowed]:
         """Yield what is allowed, stopped ones too; raise EngineUnreachable."""
         for summary in self.engine.containers():
-            found = Allowed(self.engine, summary["Id"], _name(summary), self._registry(summary))
-            if self._allows(found, summary.get("Labels") or {}):
+            if found := self.allowed(summary):
                 yield found
+
+    def allowed(self, summary: Inspected) -> Allowed | None:
+        """Give a container that the engine lists, if it is allowed."""
+        found = Allowed(self.engine, summary["Id"], _name(summary), self._registry(summary))
+        return found if self._allows(found, summary.get("Labels") or {}) else None
 
     def _registry(self, summary: Inspected) -> str | None:
         name, container_id = _name(summary), str(summary["Id"])
@@ -112,7 +116,7 @@ class Containers:
 
     def all(self) -> list[Allowed]:
         """All of them, by name, then engine; raise EngineUnreachable when one does not answer."""
-        found = [one for rules in self._rules for one in rules.allowed()]
+        found = [one for rules in self._rules for one in rules.all()]
         return sorted(found, key=lambda one: (one.name, one.engine.name))
 
     def find(self, reference: str, within: Callable[[Allowed], bool] = lambda _: True) -> Allowed:
@@ -123,12 +127,7 @@ class Containers:
         """
         engine, _, name = reference.rpartition(":")
         rules = [one for one in self._rules if engine in {"", one.engine.name}]
-        named = _named(rules, name)
-        deadline = time.monotonic() + SWAP_SECONDS
-        while not named and _is_swapped(rules, name) and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
-            named = _named(rules, name)
-        found = [one for one in named if within(one)]
+        found = [one for one in _named(rules, name) if within(one)]
         if not found:
             raise ContainerUnknown(
                 f"No container '{shown(reference)}' is there that the service may see. Nothing was "
@@ -153,13 +152,22 @@ class Containers:
 
 
 def _named(rules: Sequence[Rules], name: str) -> list[Allowed]:
-    return [one for each in rules for one in each.allowed() if name in _references(one)]
+    """Those of that name; one that is just being recreated is waited for."""
+    deadline = time.monotonic() + SWAP_SECONDS
+    while True:
+        listed = [(each, summary) for each in rules for summary in each.engine.containers()]
+        allowed = (each.allowed(summary) for each, summary in listed)
+        found = [one for one in allowed if one and name in _references(one)]
+        swapped = any(_is_aside(_name(summary), name) for _, summary in listed)
+        if found or not swapped or time.monotonic() > deadline:
+            return found
+        time.sleep(LOOK_SECONDS)
 
 
-def _is_swapped(rules: Sequence[Rules], name: str) -> bool:
-    """Tell whether a container of that name is being recreated."""
-    names = [_name(summary) for each in rules for summary in each.engine.containers()]
-    return any((found := _PUT_ASIDE.fullmatch(one)) and found[1] == name for one in names)
+def _is_aside(own_name: str, name: str) -> bool:
+    """Tell whether a container of ``own_name`` is one of the two of a recreation of ``name``."""
+    found = _PUT_ASIDE.fullmatch(own_name)
+    return found is not None and found[1] == name
 
 
 def _references(one: Allowed) -> set[str]:
