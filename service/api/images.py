@@ -9,7 +9,7 @@ from marshmallow import fields as ma_fields
 
 from service.api import auth, context, exclusion
 from service.api.base import Answer, Blueprint, Schema
-from service.api.containers import ENGINE, READ, visible
+from service.api.containers import ENGINE, READ, beyond_limits, is_limited, visible
 from service.api.fields import (
     COMPONENT,
     DIGEST,
@@ -26,7 +26,14 @@ from service.api.fields import (
     text,
     truth,
 )
-from service.api.job_answers import START_PROBLEMS, STARTS, JobSchema, answer_job, start_job
+from service.api.job_answers import (
+    START_PROBLEMS,
+    STARTS,
+    Answered,
+    JobSchema,
+    answer_job,
+    start_job,
+)
 from service.api.openapi import Operation
 from service.api.paging import Options
 from service.domain import errors
@@ -124,12 +131,13 @@ class AnatomySchema(Answer):
     action="image.push-start",
     options=PushOptions,
 )
-def start_push(change: Change, options: Options) -> tuple[dict[str, Any], int, dict[str, str]]:
+def start_push(change: Change, options: Options) -> Answered:
     """Push an image from the registry's engine to the registry.
 
     What `docker tag` and `docker push` do, with the service's credentials for the registry; the
     engine must reach it by the host and port of its URL. The extra name on the engine is removed
-    afterwards; one that was there before is left, or put back where it was.
+    afterwards; one that was there before is left, or put back where it was. Whatever image the
+    engine has may be pushed, also by a token whose limits are where it may be pushed to.
     """
     source, repository, tag = options["source"], options["repository"], options["tag"]
     change.details.update(options)
@@ -159,8 +167,21 @@ def start_push(change: Change, options: Options) -> tuple[dict[str, Any], int, d
 def get_anatomy(image: str) -> dict[str, Any]:
     """Tell how an image is made, and what containers on it have of their own.
 
-    The first engine that has an image of that name, by the engines' names.
+    The first engine that has an image of that name, by the engines' names. A token that is limited
+    sees the images of the containers that it sees.
     """
+    try:
+        found = _anatomy(image)
+    except errors.ImageUnknown as error:
+        if not is_limited():
+            raise
+        raise beyond_limits(f"image '{errors.shown(image)}'", READ) from error
+    if is_limited() and not found["containers"]:
+        raise beyond_limits(f"image '{errors.shown(image)}'", READ)
+    return found
+
+
+def _anatomy(image: str) -> dict[str, Any]:
     *others, last = context.services().engines
     for engine in others:
         with suppress(errors.ImageUnknown):

@@ -22,6 +22,8 @@ from service.domain import errors
 from service.domain.access import ADMIN, Caller
 from service.domain.audit import Change
 from service.domain.job import Job, JobQuery
+from service.jobs.recreating import ULIMITS
+from service.jobs.restarting import RESTART
 
 READ = "job:read"
 ONE = PATH + "/<job_id>"
@@ -43,9 +45,15 @@ class JobsOptions(IdPageOptions):
     container = Text(metadata=about("The container they work on.", example="registry"))
 
 
+ON_CONTAINERS = frozenset({RESTART.name, ULIMITS.name})
+"""Kinds of jobs that are about a container, which serves all repositories if it serves any."""
+
+
 def _visible(caller: Caller, job: Job) -> bool:
     """Tell whether the limits of a caller let a job be seen: by its registry and repositories."""
     if caller.registries and not (job.registry and caller.sees_registry(job.registry)):
+        return False
+    if caller.repositories and job.kind in ON_CONTAINERS:
         return False
     return all(caller.sees_repository(repository) for repository in _repositories(job))
 
@@ -82,7 +90,8 @@ def find(job_id: str, scope: str = READ) -> Job:
 def list_jobs(options: Options) -> Found:
     """List jobs.
 
-    A token that is limited to registries or repositories sees the jobs that work there.
+    A token that is limited to registries or repositories sees the jobs that work there; one that is
+    limited to repositories none on containers.
     """
     caller, jobs = auth.caller(), context.services().jobs
     query = JobQuery(**{name: options.get(name) for name in FILTERS}, registries=caller.registries)

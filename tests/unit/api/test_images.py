@@ -262,10 +262,18 @@ def test_an_image_is_named_with_slashes(bed: YardBed, slash: str) -> None:
         assert bed.ask(f"/v1/images/{unknown}/anatomy").problem == (404, "image-unknown")
 
 
-def test_only_the_callers_containers_are_told(bed: YardBed) -> None:
+def test_a_limited_token_sees_the_images_of_the_containers_that_it_sees(bed: YardBed) -> None:
     bed.engine.run("web-1", "app:1")
     token = bed.token("container:read", registries=("default",))
-    assert bed.ask("/v1/images/app:1/anatomy", token=token).json["containers"] == []
+    refused = bed.ask("/v1/images/app:1/anatomy", token=token)
+    assert refused.problem == (403, "insufficient-scope")
+    absent = bed.ask("/v1/images/none:1/anatomy", token=token)
+    assert absent.json["detail"] == refused.json["detail"].replace("app:1", "none:1")
+    bed.engine.run("registry", "app:1")
+    (mine,) = bed.ask("/v1/images/app:1/anatomy", token=token).json["containers"]
+    assert mine["name"] == "registry"
+    of_repositories = bed.token("container:read", repositories=("*",))
+    assert bed.ask("/v1/images/app:1/anatomy", token=of_repositories).status == 403
     denied = bed.ask("/v1/images/app:1/anatomy", token=bed.token("image:push"))
     assert denied.problem == (403, "insufficient-scope")
 

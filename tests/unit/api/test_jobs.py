@@ -15,6 +15,8 @@ from service.api import guard, job_answers, waiting
 from service.api.base import Application
 from service.domain.audit import Attempt, Change
 from service.domain.job import Job, JobContext, JobKind, JobRequest, Work
+from service.jobs.recreating import ULIMITS
+from service.jobs.restarting import RESTART
 from tests.unit.api.conftest import Bed, Reply
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -37,7 +39,7 @@ PUSH = JobKind("image-push", "image:push")
 
 
 class JobBed(Bed):
-    works = (Work(COLLECT, run), Work(PUSH, run))
+    works = (Work(COLLECT, run), Work(PUSH, run), Work(RESTART, run), Work(ULIMITS, run))
 
     def submit(self, kind: str = "image-push", **about: Any) -> Job:  # noqa: ANN401 - a request's
         params = about.pop("params", {})
@@ -173,6 +175,21 @@ def test_a_limited_token_sees_the_jobs_of_its_repositories(bed: JobBed) -> None:
     bed.submit(params={"items": [{"repository": "team/a"}, {"repository": "other/b"}]})
     token = bed.token("job:read", repositories=("team/*",))
     assert ids(bed.ask("/v1/jobs", token=token)) == seen[::-1]
+
+
+def test_a_token_limited_to_repositories_sees_no_job_on_containers(bed: JobBed) -> None:
+    jobs = [
+        bed.submit(kind=kind.name, registry=registry, container="registry")
+        for kind in (RESTART, ULIMITS)
+        for registry in ("a", None)
+    ]
+    token = bed.token("job:read", repositories=("*",))
+    assert ids(bed.ask("/v1/jobs", token=token)) == []
+    for job in jobs:
+        answer = bed.ask(f"/v1/jobs/{job.id}/log", token=token)
+        assert answer.problem == (403, "insufficient-scope")
+    of_registry = bed.token("job:read", registries=("a",))
+    assert len(ids(bed.ask("/v1/jobs", token=of_registry))) == 2
 
 
 def test_the_log_by_pages(bed: JobBed) -> None:
