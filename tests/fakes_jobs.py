@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -334,6 +334,8 @@ class FakeJobs(DurableJobs):
         self.execution = Execution(ground, self.aftermath, by_name(works), self._on_step)
         self.steps: list[str] = []
         self.die_at: str | None = None
+        self.watch: Callable[[Job, str], None] = lambda _job, _step: None
+        """Told of each step that begins."""
         self._dead = False
         self._at_once = at_once
 
@@ -373,12 +375,13 @@ class FakeJobs(DurableJobs):
         self.aftermath.sweep()
         return self.get(job_id)
 
-    def _on_step(self, _job: Job, step: str) -> None:
+    def _on_step(self, job: Job, step: str) -> None:
         if step == self.die_at:
             self.die_at, self._dead = None, True
         if self._dead:
             raise WorkerDied(step)
         self.steps.append(step)
+        self.watch(job, step)
 
 
 class FakeScheduleRecords:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -232,6 +233,15 @@ def result(
     }
 
 
+def result_after_death(target: Recreatable, limits: Sequence[Ulimit]) -> dict[str, Any]:
+    """What the job tells that had done it all, and died before it could say so.
+
+    The container is the new one; how the old one was is not known any more: null.
+    """
+    told = result(target, limits, target.container_id)
+    return {**told, "old_id": None, "previous_ulimits": None, "warnings": []}
+
+
 def put_back(engine: Engine, controller: EngineController, data: Mapping[str, Any]) -> None:
     """Have one container of the name, running: the new one once it was proven, else the old one.
 
@@ -257,14 +267,14 @@ def _restore(
     if new is not None:
         controller.stop(new["Id"], OURS_STOP_SECONDS)
         _take_place(controller, new, data["new_name"])
-    try:
-        controller.start(old["Id"])  # first of all, under whatever name it has
-    finally:
-        policy = RestartPolicy(data["policy"], data["retries"])
-        controller.set_restart_policy(old["Id"], policy)
-        _take_place(controller, old, data["name"])
+    policy = RestartPolicy(data["policy"], data["retries"])
+    with ExitStack() as whatever_happens:  # backwards
         if new is not None:
-            controller.remove(new["Id"])
+            whatever_happens.callback(controller.remove, new["Id"])
+        whatever_happens.callback(controller.set_restart_policy, old["Id"], policy)
+        whatever_happens.callback(controller.start, old["Id"])
+        # Before it runs: engines do not rename all that do, such as one without a network.
+        _take_place(controller, old, data["name"])
 
 
 def _take_place(controller: EngineController, container: Inspected, name: str) -> None:

@@ -11,7 +11,14 @@ from service.domain.errors import RecreationFailed
 from service.domain.job import Job, JobContext, JobKind, Tell, Work
 from service.domain.recovery import ACTOR
 from service.domain.recreatable import Recreatable, examine
-from service.domain.recreating import COMPENSATION, INTERRUPTED, Recreation, put_back, result
+from service.domain.recreating import (
+    COMPENSATION,
+    INTERRUPTED,
+    Recreation,
+    put_back,
+    result,
+    result_after_death,
+)
 from service.domain.ulimits import Ulimit, configured
 from service.jobs.attempts import attempt_of
 
@@ -40,8 +47,10 @@ class Recreator:
         one = self._containers.find(job.params["container"])
         limits = [Ulimit(**entry) for entry in job.params["ulimits"]]
         target = examine(one, limits, job.params["on_writable_layer"])
-        if job.params["dry_run"] or (context.rerun and _has(target, limits)):
+        if job.params["dry_run"]:
             return result(target, limits)
+        if context.rerun and _has(target, limits):
+            return result_after_death(target, limits)
         with self._trail.attempt(attempt_of(job, "container.recreate", job.requested_by)) as change:
             controller = one.engine.controller(change)
             return Recreation(one.engine, controller, context, target, limits).run()

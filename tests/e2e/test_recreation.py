@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from docker.errors import APIError
 
 from service.adapters.engine.controller import DockerController
 from service.domain.audit import Attempt, AuditTrail
@@ -109,6 +110,7 @@ def test_a_container_made_again_is_the_same(shop: Workshop, report: Report, shap
     except subprocess.CalledProcessError as error:
         report(f"LEFT OUT, cannot be created here: {shape.name}: {error.stderr.decode()[:200]}")
         return
+    require_seen(shop, shape, shop.port.container(name))
     if refused := shop.start(name):
         before = shop.port.container(name)
         require_same(before, shop.port.container(shop.twin(before)))
@@ -132,10 +134,19 @@ def require_recreated(shop: Workshop, name: str) -> None:
     assert {path: shop.port.read_file(name, path, 1000) for path in written} == written
 
 
-def recreated(shop: Workshop, name: str) -> Job:
-    """Recreate a container as the job does that gives it other limits."""
+def recreated(
+    shop: Workshop,
+    name: str,
+    watch: Callable[[Job, str], None] = lambda _job, _step: None,
+    afterwards: Callable[[], None] = lambda: None,
+) -> Job:
+    """Recreate a container as the job does that gives it other limits; ``watch`` its steps.
+
+    What it could not put back is tried again after ``afterwards``.
+    """
     trail = AuditTrail(FakeStore().audit)
     jobs = FakeJobs([recreating(Containers([Rules(shop.port, ["*"])]), trail)])
+    jobs.watch = watch
     params = {
         "container": f"{shop.port.name}:{name}",
         "ulimits": [{"name": "nofile", "soft": 500, "hard": 1000}],
@@ -145,6 +156,8 @@ def recreated(shop: Workshop, name: str) -> Job:
     with trail.attempt(Attempt("container.ulimits", "tests")) as change:
         job = jobs.submit(change, JobRequest(ULIMITS.name, params, "tests", exclusive=name))
     jobs.run_all()
+    afterwards()
+    jobs.aftermath.sweep()
     return jobs.get(job.id)
 
 
@@ -153,19 +166,19 @@ def require_same(before: Inspected, after: Inspected, *allowed: str) -> None:
     assert otherwise(before, after) - set(allowed) <= expected(before, after)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_what_was_asked_for_is_seen(shop: Workshop, report: Report, shape: Shape) -> None:
-    try:
-        before = shop.port.container(shop.create(shape))
-    except subprocess.CalledProcessError:
-        report(f"LEFT OUT, cannot be created here: {shape.name}")
-        return
-    plain = shop.port.container(shop.create(PLAIN[shape.image]))
+def require_seen(shop: Workshop, shape: Shape, before: Inspected) -> None:
+    """Whatever was asked for is a difference from a container of which nothing was asked."""
+    if shape.image not in plains:
+        plains[shape.image] = shop.port.container(shop.create(PLAIN[shape.image]))
+    plain = plains[shape.image]
     asked = otherwise(plain, before) - expected(plain, before)
     asked = {one for one in asked if not one.startswith(VOLUMES_OF_THE_IMAGE)}
     allowed = [f"Mounts.{place.strip()}" for place in VOLUMES_OF_THE_IMAGE]
     assert bool(differences(plain, before, allowed)) is bool(asked), asked
 
+
+plains: dict[str, Inspected] = {}
+"""Such a one of each image, as it was inspected."""
 
 VOLUMES_OF_THE_IMAGE = ("/data ", "/etc/seeded ")
 """Each container has new ones."""
@@ -246,6 +259,63 @@ def test_changes_are_made_and_nothing_else(shop: Workshop) -> None:
     assert after["HostConfig"]["Ulimits"] == limits
     assert differences(before, after) == ["HostConfig.Ulimits"]
     assert differences(before, after, {"HostConfig.Ulimits"}) == []
+
+
+# What others do meanwhile.
+
+
+def test_a_name_that_is_taken_meanwhile_comes_back(shop: Workshop) -> None:
+    """Until its own is free again, the old one runs under the name it was put aside with."""
+    name = shop.running("--network {front} -v /data --restart always")
+    written, before = shop.fill(name), shop.port.container(name)
+
+    def take(_job: Job, step: str) -> None:
+        if step == "rename-new":
+            shop.docker("create", f"--name={name}", shop.words["box"], "true")
+
+    def leave() -> None:
+        assert shop.port.container(before["Id"])["State"]["Running"]
+        assert shop.container(name).id != before["Id"]
+        shop.container(name).remove()
+
+    job = recreated(shop, name, take, leave)
+    assert (job.error or {})["code"] == "recreation-failed"
+    assert "already in use" in (job.error or {})["detail"]
+    after = shop.port.container(name)
+    assert after["Id"] == before["Id"]
+    assert after["HostConfig"] == before["HostConfig"]
+    assert after["State"]["Running"]
+    assert {path: shop.port.read_file(name, path, 1000) for path in written} == written
+
+
+def test_one_without_a_network_comes_back_under_its_name(shop: Workshop) -> None:
+    """An engine that has no default network does not rename those in it while they run."""
+    name = shop.running("", command="sh -c '[ $(ulimit -n) -gt 500 ] && sleep 600'")
+    before = shop.port.container(name)
+    assert (recreated(shop, name).error or {})["code"] == "recreation-failed"
+    after = shop.port.container(name)
+    assert (after["Id"], after["State"]["Running"]) == (before["Id"], True)
+
+
+def test_an_image_whose_name_somebody_removes_meanwhile_changes_nothing(shop: Workshop) -> None:
+    """An engine lets nothing but its name go while a container runs on it."""
+    image = f"{shop.engine.busybox.replace('busybox:', 'going:')}-{next(NUMBERS)}"
+    shop.docker("tag", shop.words["full"], image)
+    shop.words["going"] = image
+    name = shop.running("", "going", "400")
+    before = shop.port.container(name)
+
+    def remove(_job: Job, step: str) -> None:
+        if step == "create":
+            shop.engine.client.images.remove(image, force=True)
+            with pytest.raises(APIError, match="cannot be forced"):
+                shop.engine.client.images.remove(before["Image"], force=True)
+
+    job = recreated(shop, name, remove)
+    assert (job.error or {})["code"] == "recreation-failed"
+    assert "No such image" in (job.error or {})["detail"]
+    assert shop.port.container(name)["State"] == before["State"]
+    assert recreated(shop, name).state == "succeeded"  # by the id
 
 
 # Whatever differs is seen.

@@ -83,7 +83,7 @@ def test_a_collection_is_a_job(bed: GcBed) -> None:
     done = bed.ask(f"{RUNS}/{job['id']}").json
     assert done["state"] == "succeeded"
     assert done["result"]["blobs_deleted"] == 2
-    bed.place.jobs = bed.jobs  # type: ignore[assignment]
+    bed.place.jobs = bed.jobs
     bed.place.require_as_it_was()
 
 

@@ -89,17 +89,6 @@ class FakeBlobCache:
         return count
 
 
-class WatchedJobs(FakeJobs):
-    """Jobs whose steps a test is told of."""
-
-    watch: Callable[[Job, str], None] | None = None
-
-    def _on_step(self, job: Job, step: str) -> None:
-        super()._on_step(job, step)
-        if self.watch is not None:
-            self.watch(job, step)
-
-
 def _is_storage(mount: dict[str, Any]) -> bool:
     return mount.get("Name") == STORAGE
 
@@ -115,7 +104,7 @@ class Place:
         self.cache: FakeBlobCache | None = None
         self.store = FakeStore()
         self.trail = AuditTrail(self.store.audit)
-        self.jobs = WatchedJobs([collection(self, self.store.deletions, self.trail, parse)])
+        self.jobs = FakeJobs([collection(self, self.store.deletions, self.trail, parse)])
         self.docker.add_image(
             "registry:2", Entrypoint=[PROGRAM], Cmd=["serve", CONFIG], Volumes={ROOT: {}}
         )

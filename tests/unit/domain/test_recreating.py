@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -17,7 +18,7 @@ from service.domain.errors import EngineUnreachable, JobNotCancellable
 from service.domain.job import Job, JobRequest
 from service.domain.recreating import REMOVE, STEPS
 from service.domain.ulimits import Ulimit
-from service.jobs.recreating import ULIMITS, recreating
+from service.jobs.recreating import ULIMITS, Recreator, recreating
 from tests.fakes import Died
 from tests.fakes_engine import Box, FakeEngine, Ran
 from tests.fakes_jobs import FakeJobs
@@ -31,17 +32,6 @@ When = Literal["before", "after"]
 WHENS: tuple[When, ...] = ("before", "after")
 
 
-class WatchedJobs(FakeJobs):
-    """Jobs whose steps a test is told of."""
-
-    watch: Callable[[Job, str], None] | None = None
-
-    def _on_step(self, job: Job, step: str) -> None:
-        super()._on_step(job, step)
-        if self.watch is not None:
-            self.watch(job, step)
-
-
 class Yard:
     """A container with a volume, and the service's jobs."""
 
@@ -50,7 +40,7 @@ class Yard:
         self.store = FakeStore()
         self.trail = AuditTrail(self.store.audit)
         self.containers = Containers([Rules(self.docker, ["web"])])
-        self.jobs = WatchedJobs([recreating(self.containers, self.trail)])
+        self.jobs = FakeJobs([recreating(self.containers, self.trail)])
         self.docker.add_image("app:1", Volumes={"/data": {}})
         host_config = {"Ulimits": [OLD], "RestartPolicy": POLICY}
         self.old = self.docker.run("web", "app:1", HostConfig=host_config, Env=["A=1"])
@@ -337,6 +327,17 @@ def test_the_worker_dies_at_a_step(yard: Yard, step: str, *, take_over: bool) ->
     else:
         yard.jobs.give_up(job.id)
         (yard.require_new if step == REMOVE else yard.require_old)()
+
+
+def test_the_worker_dies_when_all_is_done_but_told(yard: Yard) -> None:
+    job = yard.run()
+    new = yard.require_new()
+    yard.docker.writes.clear()
+    context: Any = SimpleNamespace(job=job, rerun=True, left=lambda _kind: None)
+    told = Recreator(yard.containers, yard.trail).run(context)
+    assert (told["dry_run"], told["new_id"], told["old_id"]) == (False, new.id, None)
+    assert told["ulimits"] == [asdict(NEW)]
+    assert yard.docker.writes == []
 
 
 @pytest.mark.parametrize("when", WHENS)
