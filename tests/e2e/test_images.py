@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import shutil
+import subprocess
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from docker.models.images import Image
 
 from demo.processes import wait_until
 from tests.e2e.bed.api import get, problem
@@ -215,6 +223,56 @@ def test_an_image_is_taken_apart(
     assert mine["writable_layer_size"] == 6
 
 
+STEPS = b"""\
+FROM %s
+RUN true
+RUN touch /empty
+ENV A=1
+WORKDIR /new
+WORKDIR /new
+RUN echo hi > /hi
+RUN true
+COPY nothing /nothing
+LABEL a=b
+CMD ["sh"]
+"""
+"""Steps with and without a layer, which their bytes do not tell apart."""
+
+
+def test_steps_without_bytes_are_told_as_their_builder_made_them(
+    service: MakeService, engine: Engine
+) -> None:
+    name = f"steps-{engine.workspace.owner}:1"
+    context = pack({"Dockerfile": STEPS % engine.busybox_image().encode(), "nothing": b""}, {})
+    said = engine.client.api.build(
+        fileobj=io.BytesIO(context), custom_context=True, tag=name, rm=True, network_mode="none"
+    )
+    assert b"Successfully tagged" in b"".join(said)
+    try:
+        found = get(service(), f"/v1/images/{name}/anatomy")["layers"]
+        image = engine.client.images.get(name)
+        truth = saved_config(image)
+    finally:
+        engine.client.images.remove(name)
+    assert [one["empty"] for one in found] == [
+        bool(step.get("empty_layer")) for step in truth["history"]
+    ]
+    assert [one["digest"] for one in found if not one["empty"]] == truth["rootfs"]["diff_ids"]
+    assert [one["created_by"] for one in found] == [
+        step.get("created_by") for step in truth["history"]
+    ]
+
+
+def saved_config(image: Image) -> Any:  # noqa: ANN401 - JSON
+    """The image's config, which the engine gives with all the rest alone."""
+    archive = io.BytesIO(b"".join(image.save()))
+    with tarfile.open(fileobj=archive) as tar:
+        (name,) = (one for one in tar.getnames() if one == f"{str(image.id)[7:]}.json")
+        member = tar.extractfile(name)
+        assert member is not None
+        return json.load(member)
+
+
 def refused(service: Service, status: int, code: str, **changed: str) -> Any:  # noqa: ANN401
     body = {"source": "x:1", "registry": "default", "repository": "team/app", "tag": "1"}
     return problem(service.ask(PUSH, "POST", body=body | changed), status, code)
@@ -250,6 +308,40 @@ def test_a_registry_that_takes_no_pushes_is_told(
     made.stop()
     assert failed(pushed(serving, source))[0] == "registry-unreachable"
     assert names(engine, made) == {}
+
+
+@pytest.fixture
+def own_address() -> Iterator[str]:
+    """An address of the loopback that engines do not hold to be safe, as they do 127.0.0.0/8."""
+    address = f"198.19.255.{os.getpid() % 250 + 1}"
+    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    yield address
+    subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+
+
+def test_a_registry_that_the_engine_does_not_trust_is_told(
+    own_address: str, registry: MakeRegistry, service: MakeService, engine: Engine, source: str
+) -> None:
+    """And what the answer says helps at once: the service itself trusts it all the time."""
+    made = registry(tls=True, address=own_address)
+    assert made.authority is not None
+    serving = service(made)
+    code, detail = failed(pushed(serving, source))
+    assert code == "registry-tls-untrusted"
+    (place,) = (Path(word) for word in detail.split() if word.endswith("/ca.crt."))
+    place = place.with_name("ca.crt")
+    assert place == Path(f"/etc/docker/certs.d/{made.host}/ca.crt")
+    assert names(engine, made) == {}
+    place.parent.mkdir(parents=True)
+    try:
+        place.write_bytes(made.authority.ca_file.read_bytes())
+        job = pushed(serving, source)
+        assert job["state"] == "succeeded", job
+    finally:
+        shutil.rmtree(place.parent)
+        for folder in (place.parents[1], place.parents[2]):
+            with suppress(OSError):  # others' are left
+                folder.rmdir()
 
 
 def test_wrong_credentials_are_told(

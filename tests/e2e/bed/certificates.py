@@ -24,8 +24,8 @@ class Authority:
         self.ca_file = folder / "ca.crt"
         self.ca.cert_pem.write_to_path(str(self.ca_file))
 
-    def server(self) -> Pair:
-        return self._pair("server", self.ca.issue_cert("127.0.0.1", "localhost"))
+    def server(self, address: str = "127.0.0.1") -> Pair:
+        return self._pair("server", self.ca.issue_cert(address, "localhost"))
 
     def client(self) -> Pair:
         return self._pair("client", self.ca.issue_cert("registry-admin@example.test"))

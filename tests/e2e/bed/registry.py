@@ -39,6 +39,7 @@ class Shape:
     read_only: bool = False
     htpasswd: tuple[str, str] | None = None
     tls: bool | Literal["client"] = False
+    address: str = "127.0.0.1"
     env: Mapping[str, str] = field(default_factory=dict)
     root: str = ROOT  # where it stores, in its volume
     config: bytes | None = None  # a configuration that is mounted
@@ -62,7 +63,7 @@ class RunningRegistry:
         self.shape = shape
         self.image = image
         self.port = free_port()
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"{shape.address}:{self.port}"
         self.url = f"{'https' if shape.tls else 'http'}://{self.host}"
         self.name = f"bed-{engine.workspace.owner}-{next(COUNT)}"
         self.credentials = shape.htpasswd
@@ -220,7 +221,7 @@ class RunningRegistry:
     def _tls_environment(self) -> dict[str, str]:
         if self.authority is None:
             return {}
-        pair = self.authority.server()
+        pair = self.authority.server(self.shape.address)
         found = {
             "REGISTRY_HTTP_TLS_CERTIFICATE": f"/bed/{pair.certificate.name}",
             "REGISTRY_HTTP_TLS_KEY": f"/bed/{pair.key.name}",
