@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +18,13 @@ from docker.types import Ulimit
 from demo.processes import free_port, wait_until
 from service.adapters.engine.transport import CHANGE_SECONDS
 from service.domain.ulimits import read_limits
-from tests.e2e.bed.api import get, pages, problem
+from tests.e2e.bed.api import at_once, get, pages, problem
 from tests.e2e.bed.clients import DockerCommand
 from tests.e2e.bed.collecting import RESTARTS, await_step, database, ended, start
 from tests.e2e.bed.engine import Engine
 from tests.e2e.bed.http import Answer
 from tests.e2e.bed.registry import MakeRegistry
+from tests.e2e.bed.relay import SocketRelay
 from tests.e2e.bed.service import MakeService, Service, engine_table
 
 CONTAINERS = "/v1/containers"
@@ -220,10 +223,15 @@ def test_its_own_stop_time_out_is_honoured_or_the_one_asked_for(
     bed: Service, engine: Engine, make_slow: Make
 ) -> None:
     """A time-out of ten seconds that a client sends unasked would be the wrong one for both."""
-    patient, hasty = make_slow(30, seconds=12), make_slow(1)
-    assert stop_exit(bed, engine, patient) == "0"
-    assert stop_exit(bed, engine, hasty) == "137"
-    assert stop_exit(bed, engine, patient, timeout=1) == "137"
+    patient, hasty, hurried = make_slow(30, seconds=12), make_slow(1), make_slow(30, seconds=12)
+    exits = at_once(
+        [
+            lambda: stop_exit(bed, engine, patient),
+            lambda: stop_exit(bed, engine, hasty),
+            lambda: stop_exit(bed, engine, hurried, timeout=1),
+        ]
+    )
+    assert exits == ["0", "137", "137"]
 
 
 def stop_exit(bed: Service, engine: Engine, made: Container, **body: object) -> str:
@@ -287,27 +295,25 @@ def test_stopped_ones_are_started_and_paused_ones_refused(bed: Service, make: Ma
     assert state(made)["State"]["Paused"]
 
 
-@pytest.mark.parametrize("step", ["restart", "prove"])
-def test_killed_in_the_middle_it_runs_afterwards(
-    service: MakeService, engine: Engine, make_slow: Make, step: str
-) -> None:
-    made = make_slow(20, seconds=2)
-    bed = service(settings={"engines": {"local": engine_table(engine, "web-*")}})
-    begun = state(made)["State"]["StartedAt"]
-    where = start(bed, path(made, "/restart")).headers["location"]
-    await_step(bed, step)
-    bed.kill()
-    bed.start()
-    wait_until(lambda: get(bed, where)["state"] in ENDED, 60, "it has ended")
-    assert get(bed, where)["state"] == "succeeded", get(bed, where)
-    require_runs_anew(bed, made, begun)
+def test_killed_in_the_middle_it_runs_afterwards(bed: Service, make_slow: Make) -> None:
+    struck = []
+    for step in ("restart", "prove"):
+        made = make_slow(20, seconds=2)
+        begun = state(made)["State"]["StartedAt"]
+        struck.append((made, begun, start(bed, path(made, "/restart")).headers["location"]))
+        await_step(bed, step)
+        bed.kill()
+        bed.start()
+    for made, begun, where in struck:
+        wait_until(lambda: get(bed, where)["state"] in ENDED, 60, "it has ended")  # noqa: B023
+        assert get(bed, where)["state"] == "succeeded", get(bed, where)
+        require_runs_anew(bed, made, begun)
 
 
 def test_an_engine_that_dies_in_the_middle_starts_it_once_it_is_back(
-    service: MakeService, engine: Engine, make_slow: Make
+    bed: Service, engine: Engine, make_slow: Make
 ) -> None:
     made = make_slow(30, seconds=20)
-    bed = service(settings={"engines": {"local": engine_table(engine, "web-*")}})
     begun = state(made)["State"]["StartedAt"]
     where = start(bed, path(made, "/restart")).headers["location"]
     await_step(bed, "restart")
@@ -411,11 +417,53 @@ def test_one_that_is_removed_when_it_ends_takes_no_policy(bed: Service, make: Ma
 # Engines that do not answer.
 
 
-def test_an_engine_that_is_away(service: MakeService, engine: Engine) -> None:
-    away = f"tcp://127.0.0.1:{free_port()}"
-    tables = {"local": engine_table(engine, "web-*"), "far": {"url": away}}
-    bed = service(settings={"engines": tables})
+WITHOUT_POWER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--")
+"""Begins a command whose user has no more rights than any other, root neither."""
+
+
+def test_an_engine_that_is_away_or_may_not_be_asked(
+    service: MakeService, engine: Engine, make: Make, tmp_path: Path
+) -> None:
+    made = make("web")
+    before = state(made)
+    closed = SocketRelay(tmp_path / "docker.sock", engine.host.removeprefix("unix://"))
+    tables = {
+        "local": engine_table(engine, "web-*"),
+        "far": {"url": f"tcp://127.0.0.1:{free_port()}"},
+        "closed": {"url": closed.url, "containers": ["web-*"]},
+    }
+    bed = service(settings={"engines": tables}, start=False)
+    forbid(closed.path)
+    bed.prefix = WITHOUT_POWER if os.getuid() == 0 else ()
+    bed.start()
     for asked in (CONTAINERS, f"{CONTAINERS}/web-1", f"{CONTAINERS}/far:web-1"):
         told = problem(bed.ask(asked), 502, "engine-unreachable")
-        assert "far" in told["detail"]
+        assert "far" in told["detail"] or "closed" in told["detail"]
     problem(bed.ask(f"{CONTAINERS}/local:absent"), 404, "container-unknown")
+    mine = f"{CONTAINERS}/closed:{made.name}"
+    for what, method, body in CALLS:
+        told = problem(bed.ask(f"{mine}{what}", method, body=body), 502, "engine-unreachable")
+        assert "Permission denied" in told["detail"]
+        assert "the group docker" in told["detail"]
+    assert state(made) == before
+    os.chown(closed.path, os.getuid(), -1)
+    closed.path.chmod(0o600)
+    assert get(bed, mine)["id"] == made.id
+    closed.close()
+
+
+CALLS: tuple[tuple[str, str, Any], ...] = (
+    ("", "GET", None),
+    ("/changes", "GET", None),
+    ("/core-dumps", "GET", None),
+    ("/restart", "POST", {}),
+    ("/restart-policy", "PUT", {"name": "no"}),
+    ("/ulimits", "PUT", {"ulimits": []}),
+)
+
+
+def forbid(socket: Path) -> None:
+    """Let nobody use a socket but another user."""
+    socket.chmod(0o600 if os.getuid() == 0 else 0)
+    if os.getuid() == 0:
+        os.chown(socket, 1001, -1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,10 @@ from demo.processes import wait_until
 from service.domain.recreating import REMOVE, STEPS
 from tests.e2e.bed.api import at_once, get, problem
 from tests.e2e.bed.collecting import await_step
-from tests.e2e.bed.engine import Engine
+from tests.e2e.bed.engine import Engine, pack
 from tests.e2e.bed.service import MakeService, Service, engine_table
 
-PROGRAM = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
+PROGRAM = ["sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait"]
 POLICY = {"Name": "always", "MaximumRetryCount": 0}
 NUMBERS = itertools.count(1)
 BACK_SECONDS = 30.0
@@ -54,8 +56,11 @@ class Quay:
                 **options,
             },
         )
-        self.container(name).exec_run(["sh", "-c", "echo precious > /data/file"])
+        self.container(name).put_archive("/data", pack({"file": b"precious\n"}, {}))
         return name
+
+    def run_many(self, count: int) -> list[str]:
+        return at_once([self.run] * count)
 
     def container(self, name: str) -> Container:
         return self.engine.client.containers.get(name)
@@ -94,8 +99,7 @@ class Quay:
         found = self.container(name)
         assert found.attrs["State"]["Running"] is True
         assert found.attrs["HostConfig"]["RestartPolicy"] == POLICY
-        code, said = found.exec_run(["cat", "/data/file"])
-        assert (code, said) == (0, b"precious\n")
+        assert self.engine.content(found, "/data/file") == b"precious\n"
         return found
 
 
@@ -109,11 +113,19 @@ def is_one(quay: Quay, name: str) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def prefix(engine: Engine) -> str:
+    return f"ulimit-{engine.workspace.owner}-"
+
+
+@pytest.fixture(scope="module")
+def bed(engine: Engine, module_service: MakeService, prefix: str) -> Service:
+    return module_service(settings={"engines": {"local": engine_table(engine, f"{prefix}*")}})
+
+
 @pytest.fixture
-def quay(engine: Engine, service: MakeService) -> Iterator[Quay]:
-    prefix = f"ulimit-{engine.workspace.owner}-"
-    table = {"local": engine_table(engine, f"{prefix}*")}
-    made = Quay(engine, service(settings={"engines": table}), prefix)
+def quay(engine: Engine, bed: Service, prefix: str) -> Iterator[Quay]:
+    made = Quay(engine, bed, prefix)
     yield made
     for name in made.made:
         for left in made.alike(name):
@@ -226,44 +238,80 @@ def kill_service(quay: Quay) -> None:
     quay.service.start()
 
 
+def kill_worker(quay: Quay) -> None:
+    """Kill what does the work; the service starts another one."""
+    for pid in quay.service.processes("worker"):
+        os.kill(pid, signal.SIGKILL)
+
+
 def kill_engine(quay: Quay) -> None:
     quay.engine.restart()
 
 
-def require_survived(quay: Quay, step: str, kill: Callable[[Quay], None]) -> None:
-    """Kill at a step; one container of the name runs afterwards, and the job tells which."""
-    name = quay.run()
-    old = quay.container(name).id
+@dataclass(frozen=True)
+class Struck:
+    """A change of a container, in which something was killed."""
+
+    step: str
+    name: str
+    old: str
+    job: str
+
+
+def strike(quay: Quay, step: str, name: str, kill: Callable[[Quay], None]) -> Struck:
+    """Kill at a step of a change."""
+    old = str(quay.container(name).id)
     job = quay.put(name, 256, 512).json()["id"]
     await_step(quay.service, step)
     kill(quay)
+    return Struck(step, name, old, job)
+
+
+def require_survived(quay: Quay, struck: Struck) -> None:
+    """One container of the name runs afterwards, and the job tells which."""
+    name, step = struck.name, struck.step
     wait_until(lambda: is_one(quay, name), BACK_SECONDS, f"{step}: one container")
-    ended = wait_ended(quay, job)
+    ended = wait_ended(quay, struck.job)
     wait_until(lambda: is_one(quay, name), BACK_SECONDS, f"{step}: one container still")
     found = quay.require_one(name)
     if ended["state"] == "succeeded":
         assert found.id == ended["result"]["new_id"]
         assert quay.limits(name) == "256:512"
     elif step != REMOVE:
-        assert found.id == old
-    quay.container(name).remove(force=True, v=True)
+        assert found.id == struck.old
 
 
 @pytest.mark.timeout(300)
+def test_the_worker_is_killed_at_each_step(quay: Quay) -> None:
+    """And the whole service once: each time while what was left before is still put back."""
+    require_survived_at_each_step(quay, kill_worker, {"start": kill_service})
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_the_service_is_killed_at_each_step(quay: Quay) -> None:
-    for step in (*STEPS, REMOVE):
-        require_survived(quay, step, kill_service)
+    require_survived_at_each_step(quay, kill_service, {})
+
+
+def require_survived_at_each_step(
+    quay: Quay, kill: Callable[[Quay], None], others: Mapping[str, Callable[[Quay], None]]
+) -> None:
+    steps = [*STEPS, REMOVE]
+    pairs = list(zip(steps, quay.run_many(len(steps)), strict=True))
+    struck = [strike(quay, step, name, others.get(step, kill)) for step, name in pairs]
+    for one in struck:
+        require_survived(quay, one)
 
 
 def test_the_engine_is_killed_between_the_old_and_the_new(quay: Quay) -> None:
-    require_survived(quay, "start", kill_engine)
+    require_survived(quay, strike(quay, "start", quay.run(), kill_engine))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_the_engine_is_killed_at_each_step(quay: Quay) -> None:
     for step in (*STEPS, REMOVE):
-        require_survived(quay, step, kill_engine)
+        require_survived(quay, strike(quay, step, quay.run(), kill_engine))
 
 
 # Many at once.
@@ -271,7 +319,7 @@ def test_the_engine_is_killed_at_each_step(quay: Quay) -> None:
 
 def change_many(quay: Quay, count: int, clients: int, each: int) -> None:
     """Let clients change containers at random; each ends with the last value accepted."""
-    names = [quay.run() for _ in range(count)]
+    names = quay.run_many(count)
 
     def client(number: int) -> list[Any]:
         choice = random.Random(number)  # noqa: S311 - to be repeated, not to be secret
@@ -303,7 +351,7 @@ def require_apart(jobs: list[Any]) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_few_containers_are_changed_at_once_by_eight_clients(quay: Quay) -> None:
-    change_many(quay, count=5, clients=8, each=2)
+    change_many(quay, count=3, clients=8, each=1)
 
 
 @pytest.mark.soak

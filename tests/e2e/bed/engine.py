@@ -12,6 +12,7 @@ from pathlib import Path
 
 import docker
 from docker.errors import DockerException, ImageNotFound
+from docker.models.containers import Container
 from docker.models.images import Image
 
 from demo.processes import wait_until
@@ -143,6 +144,14 @@ class Engine:
             archive, repository=name, tag=tag or "latest", changes=list(changes)
         )
         return self.client.images.get(repository)
+
+    def content(self, container: Container, path: str) -> bytes:
+        """Read a file of a container."""
+        pieces, _ = container.get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+            member = archive.extractfile(archive.next() or path)
+            assert member is not None
+            return member.read()
 
     def restart(self) -> None:
         """End the private engine with SIGKILL and start it anew, as after a crash."""
