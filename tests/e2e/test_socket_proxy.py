@@ -107,6 +107,8 @@ def test_an_engine_that_is_gone_is_told_from_one_that_refuses(workspace: Workspa
         bed.daemon.kill()
         with pytest.raises(EngineUnreachable):
             engine.containers()
+        with pytest.raises(EngineUnreachable, match="GET /version is answered by status 503"):
+            DockerEngine(EngineSettings("local", bed.gate())).containers()
         bed.restart()
         assert engine.containers() == []
     finally:

@@ -189,6 +189,8 @@ class Transport:
 def _api_version(client: APIClient) -> tuple[int, int]:
     """The newest version of the API that the engine speaks."""
     with closing(_requested(client, Call("GET", "/version", seconds=CONNECT_SECONDS))) as response:
+        if response.status_code >= ERROR:  # of what is in front of it
+            raise ConnectionError(f"GET /version is answered by status {response.status_code}")
         found = json.loads(b"".join(_chunks(response, CONNECT_SECONDS)))
     major, _, minor = found["ApiVersion"].partition(".")
     return int(major), int(minor)
