@@ -1,6 +1,7 @@
 """Processes that really crash: a core is there where the diagnosis promised one, and nowhere else.
 
-The kernel's pattern is what it is on this machine, as it is the host's and never changed here. Each
+The kernel's pattern is what it is on this machine, as it is the host's and never changed here: the
+other kinds of patterns are in test_core_patterns, on a kernel of their own. Each
 row is held to be as the diagnosis said; why a row is not ready is held for the kind of pattern that
 a kernel has by itself, which is relative.
 """

@@ -9,8 +9,6 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,22 +78,22 @@ def main() -> None:
     workspace = Workspace()
     home = workspace.folder("engine")
     engine = Engine(workspace, f"unix://{home}/docker.sock", launch(workspace, home, "vfs"))
-    with running(engine, read_only=False) as open_one, running(engine, read_only=True) as closed:
-        seen = {
-            name: crash(engine, closed if row.read_only else open_one, row)
-            for name, row in ROWS.items()
-        }
+    image = load(engine)
+    boxes = {read_only: start(engine, image, read_only=read_only) for read_only in (False, True)}
+    seen = {name: crash(engine, boxes[row.read_only], row) for name, row in ROWS.items()}
     Path(sys.argv[1]).write_text(json.dumps(seen, default=str))
 
 
-@contextmanager
-def running(engine: Engine, *, read_only: bool) -> Iterator[Container]:
-    """A container whose first process lets another crash when it gets SIGUSR1."""
+def load(engine: Engine) -> str:
     folders = dict.fromkeys(("./", "bin/", "cores/", "cores/1000/", "closed/", "closed/inner/"))
     program = {"bin/busybox": need("busybox", "busybox-static")}
-    image = engine.load(pack({**folders, **program}, applets()), "crashes:1")
-    yield engine.client.containers.run(
-        str(image.id),
+    return str(engine.load(pack({**folders, **program}, applets()), "crashes:1").id)
+
+
+def start(engine: Engine, image: str, *, read_only: bool) -> Container:
+    """A container whose first process lets another crash when it gets SIGUSR1."""
+    return engine.client.containers.run(
+        image,
         ["sh", "-c", PROGRAM],
         detach=True,
         network_mode="none",

@@ -62,7 +62,8 @@ def test_nobody_is_asked_where_bytes_tell_it() -> None:
     def asked(image_id: str) -> int:
         raise AssertionError(image_id)
 
-    found = layers({"RootFS": {"Layers": digests(1)}}, history([("ADD", 1), ("CMD", 0)]), asked)
+    steps = history([("ADD", 1, "sha256:1"), ("CMD", 0, "sha256:2")])
+    found = layers({"RootFS": {"Layers": digests(1)}}, steps, asked)
     assert [one.empty for one in found] == [False, True]
 
 
