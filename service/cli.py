@@ -91,8 +91,7 @@ def serve(context: click.Context, config: Path | None, *, no_worker: bool) -> No
     """Run the API and a worker."""
     from service import supervisor  # noqa: PLC0415
 
-    settings = _settings(context, config)
-    log.configure(settings.log_level)
+    settings = _logging(context, config)
     try:
         code = supervisor.serve(settings, _file(context, config), worker=not no_worker)
     except supervisor.CannotServe as error:
@@ -112,8 +111,7 @@ def worker(context: click.Context, config: Path | None, lifeline: int | None) ->
     from service.lifeline import watch  # noqa: PLC0415
     from service.wiring import build_worker  # noqa: PLC0415
 
-    settings = _settings(context, config)
-    log.configure(settings.log_level)
+    settings = _logging(context, config, child=lifeline is not None)
     built = build_worker(settings, supervised=lifeline is not None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: built.stop())
@@ -137,8 +135,7 @@ def prepare(context: click.Context, config: Path | None, lifeline: int | None) -
     from service.lifeline import watch  # noqa: PLC0415
     from service.wiring import build_prepared, prepare_queue  # noqa: PLC0415
 
-    settings = _settings(context, config)
-    log.configure(settings.log_level)
+    settings = _logging(context, config, child=True)
     if lifeline is not None:
         watch(lifeline, lambda: os._exit(1))
     parts = build_prepared(settings)
@@ -173,8 +170,7 @@ def serve_api(
     """Run the API on a socket that the supervisor has opened."""
     from service.web import Web  # noqa: PLC0415
 
-    settings = _settings(context, config)
-    log.configure(settings.log_level)
+    settings = _logging(context, config, child=True)
     Web(settings, socket, lifeline, gate).run()
 
 
@@ -329,10 +325,26 @@ def _file(context: click.Context, config: Path | None) -> Path | None:
 def _settings(context: click.Context, config: Path | None) -> Settings:
     for sentence in strange_variables(os.environ):
         _say(sentence)
+    return _loaded(context, config)
+
+
+def _loaded(context: click.Context, config: Path | None) -> Settings:
     try:
         return load(_file(context, config), os.environ)
     except SettingsError as error:
         raise WrongSettings(str(error)) from error
+
+
+def _logging(context: click.Context, config: Path | None, *, child: bool = False) -> Settings:
+    """Read the settings of a process that goes on, and log from now on.
+
+    What a supervisor's ``child`` could say of its environment has been said.
+    """
+    settings = _loaded(context, config)
+    log.configure(settings.log_level, settings.log_format)
+    for sentence in () if child else strange_variables(os.environ):
+        logging.getLogger(__name__).warning(sentence)
+    return settings
 
 
 def _parts(settings: Settings) -> Parts:

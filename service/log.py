@@ -1,4 +1,4 @@
-"""Logs as JSON, one object a line on stderr, without secrets."""
+"""Logs, one line an event on stderr, as JSON objects or as text; without secrets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -27,10 +28,13 @@ _SECRETS = (
 )
 
 
-def configure(level: str) -> None:
-    """Log to stderr from ``level`` (``debug`` to ``error``) on, warnings of Python as well."""
+def configure(level: str, form: str = "json") -> None:
+    """Log to stderr from ``level`` (``debug`` to ``error``) on, warnings of Python as well.
+
+    ``form`` is one of FORMATS.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(FORMATS[form]())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     least = max(logging.getLogger().level, logging.WARNING)
@@ -43,6 +47,10 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Make one line of a record."""
+        return redact(json.dumps(self.fields(record), default=str))
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Tell what there is to say of a record."""
         line: dict[str, Any] = {
             "time": _time(record.created),
             "level": record.levelname.lower(),
@@ -53,7 +61,33 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, default=str))
+        return line
+
+
+class TextFormatter(JsonFormatter):
+    """The same for people: time, level and message, then the rest as ``name=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make one line of a record, and more of a traceback."""
+        line = self.fields(record)
+        error = line.pop("error", "")
+        said = [line.pop(name) for name in ("time", "level", "message")]
+        rest = [f"{name}={_word(value)}" for name, value in line.items()]
+        return redact("\n".join(filter(None, [" ".join([*said, *rest]), error])))
+
+
+FORMATS: Mapping[str, type[JsonFormatter]] = {"json": JsonFormatter, "text": TextFormatter}
+
+
+def _word(value: object) -> str:
+    """``value`` as one word, quoted where it would be several."""
+    text = str(value)
+    return text if re.fullmatch(r"[^\s\"=]+", text) else json.dumps(text)
+
+
+def milliseconds(seconds: float) -> float:
+    """Return a duration as it is logged."""
+    return round(seconds * 1000, 3)
 
 
 def redact(text: str) -> str:

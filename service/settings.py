@@ -78,6 +78,7 @@ class Settings:
     registries: Mapping[str, RegistrySettings]
     engines: Mapping[str, EngineSettings]
     job_retention_days: int = 90
+    log_format: str = "json"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -247,6 +248,7 @@ BIND = Kind("host:port, such as 127.0.0.1:8080 or [::1]:8080", _bind)
 ORIGINS = _each(_origin, "a list of origins, such as https://portal.example.com")
 ADDRESSES = _each(ipaddress.ip_network, "a list of IP addresses or networks")
 LEVEL = _choice("debug", "info", "warning", "error")
+FORMAT = _choice("json", "text")
 REGISTRY_URL = Kind("http://host[:port] or https://host[:port]", _registry_url, secret=True)
 ENGINE_URL = Kind(
     "unix:///path, tcp://host:port or ssh://[user@]host[:port]", _engine_url, secret=True
@@ -318,6 +320,7 @@ SERVICE = (
         "How long jobs and their logs are kept after their end.",
     ),
     Setting("log_level", LEVEL, "info", "LOG_LEVEL", "The least that is logged."),
+    Setting("log_format", FORMAT, "json", "LOG_FORMAT", "One object a line, or text for people."),
 )
 """Top-level settings; their variables begin with ``REGISTRY_ADMIN_``."""
 

@@ -9,6 +9,7 @@ from flask import Flask, Response, g, request
 
 from service import metrics
 from service.api import auth, context, openapi, requests
+from service.log import milliseconds
 
 log = logging.getLogger("service.access")
 
@@ -77,7 +78,7 @@ def _record(status: int) -> None:
             "method": request.method,
             "route": route,
             "status": status,
-            "duration_ms": round(seconds * 1000, 3),
+            "duration_ms": milliseconds(seconds),
             "source_ip": requests.source_ip(),
         },
     )

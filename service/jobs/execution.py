@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from service.jobs.aftermath import Aftermath, end, failure, words
 from service.jobs.locks import held, lock_name
 from service.jobs.patience import OUTCOME_SECONDS, patiently
 from service.jobs.running import Ground, OnStep, Pulse, Running, Superseded, nothing
-from service.log import REQUEST_ID
+from service.log import REQUEST_ID, milliseconds
 
 ATTEMPTS_LIMIT = 10
 """How often a job is begun: a service that is killed over and over still gets its jobs done, and
@@ -73,12 +74,14 @@ class Execution:
             return
         REQUEST_ID.set(started.job.request_id)
         log.info("job begins", extra=_about(started))
+        begun = time.perf_counter()
         running = Running(self._ground, started, run, self._on_step)
         with self.pulse.watching(running):
             endings = self._endings(running, started, run, exclusive)
             running.close()
         ended = self._finish(job_id, run, endings)
-        log.info("job ended", extra={**_about(started), "state": ended.state})
+        took = {"state": ended.state, "duration_ms": milliseconds(time.perf_counter() - begun)}
+        log.info("job ended", extra={**_about(started), **took})
 
     def _endings(
         self, running: Running, started: Started, run: str, exclusive: str | None
@@ -131,7 +134,14 @@ class Execution:
 
 def _about(started: Started) -> dict[str, object]:
     job = started.job
-    return {"job": job.id, "kind": job.kind, "attempt": started.attempts}
+    return {
+        "job": job.id,
+        "kind": job.kind,
+        "attempt": started.attempts,
+        "actor": job.requested_by,
+        "registry": job.registry,
+        "container": job.container,
+    }
 
 
 def _checked(result: Mapping[str, object]) -> Mapping[str, object]:

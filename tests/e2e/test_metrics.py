@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,28 @@ def test_what_the_store_knows_is_counted(running: Service) -> None:
     assert {one['registry_admin_jobs{kind="verification",state="running"}'] for one in seen} == {0}
     assert seen[0]['registry_admin_registry_up{registry="default"}'] == 1
     assert seen[0]["registry_admin_worker_up"] == 1
+
+
+def test_each_request_and_each_job_is_a_line_of_the_log(running: Service) -> None:
+    running.ask(f"{APP}/-/tags/1.0?detail=1&secret=radm_hidden", headers={"X-Request-Id": "in-log"})
+    job = running.ask(
+        "/v1/registries/default/verifications", "POST", body={}, headers={"Prefer": "wait=60"}
+    ).json()
+    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    (asked,) = [line for line in lines if line.get("request_id") == "in-log"]
+    assert datetime.fromisoformat(asked["time"]).tzinfo is not None
+    route = "/v1/registries/{registry}/repositories/{repository}/-/tags/{tag}"
+    told = {"method": "GET", "route": route, "status": 422, "source_ip": "127.0.0.1"}
+    assert told.items() <= asked.items()
+    assert asked["actor"].startswith("bed-")
+    assert asked["duration_ms"] > 0
+    of_job = [line for line in lines if line.get("job") == job["id"]]
+    assert [line["message"] for line in of_job] == ["job begins", "job ended"]
+    assert {line["request_id"] for line in of_job} == {job["request_id"]}
+    assert {line["actor"] for line in of_job} == {asked["actor"]}
+    assert of_job[1]["state"] == "succeeded"
+    assert "radm_" not in running.log.read_text()
 
 
 def test_no_label_comes_from_who_asks(running: Service) -> None:

@@ -306,3 +306,20 @@ def one_line(capsys: Output) -> str:
 
 def test_every_scope_is_in_the_help() -> None:
     assert all(scope in cli.SCOPES_HELP for scope in SCOPES)
+
+
+def test_a_process_that_goes_on_logs_what_is_no_setting_unless_another_one_did(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: Output
+) -> None:
+    configured: list[tuple[str, str]] = []
+    monkeypatch.setattr(log, "configure", lambda *arguments: configured.append(arguments))
+    monkeypatch.setattr("service.supervisor.serve", lambda *_, **__: 0)
+    monkeypatch.setenv("REGISTRY_ADMIN_LOG_FORMAT", "text")
+    monkeypatch.setenv("REGISTRY_ADMIN_LOG_LEVELL", "x")
+    assert run("serve") == 0
+    (line,) = caplog.messages
+    assert "REGISTRY_ADMIN_LOG_LEVELL is no setting" in line
+    caplog.clear()
+    assert run("prepare") == 0
+    assert "LOG_LEVELL" not in caplog.text + capsys.readouterr().err
+    assert configured == [("info", "text")] * 2

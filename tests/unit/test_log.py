@@ -49,6 +49,22 @@ def test_a_line_is_an_object(capsys: Output) -> None:
     assert datetime.fromisoformat(line["time"]) <= datetime.now(UTC)
 
 
+def test_text_is_for_people(capsys: Output) -> None:
+    secret = new_secret()
+    log.configure("info", "text")
+    logging.getLogger("a.b").info("two %s", "words", extra={"status": 200, "why": "so it is"})
+    try:
+        fail(secret)
+    except ValueError:
+        logging.getLogger("a").exception("failed")
+    first, second, *traceback = capsys.readouterr().err.splitlines()
+    time, rest = first.split(" ", 1)
+    assert datetime.fromisoformat(time) <= datetime.now(UTC)
+    assert rest == 'info two words logger=a.b status=200 why="so it is"'
+    assert second.endswith("error failed logger=a")
+    assert traceback[-1] == "ValueError: radm_***"
+
+
 def test_the_level_is_the_least_that_is_logged(capsys: Output) -> None:
     log.configure("warning")
     for level in (logging.INFO, logging.WARNING):

@@ -116,6 +116,7 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
         "TRUSTED_PROXIES": "10.0.0.0/8,::1",
         "CACHE_BYTES": "1048576",
         "LOG_LEVEL": "debug",
+        "LOG_FORMAT": "text",
         "JOB_RETENTION_DAYS": "7",
         "REGISTRY_URL": "https://r.example",
         "REGISTRY_CONTAINER": "registry",
@@ -148,6 +149,7 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
         cache_bytes=1048576,
         job_retention_days=7,
         log_level="debug",
+        log_format="text",
         registries=found.registries,
         engines={
             "local": settings.EngineSettings(
@@ -232,6 +234,7 @@ def test_docker_host_is_the_default_engine() -> None:
         ('workers = "2"', ["workers must be a whole number"]),
         ("threads = 1.5", ["threads must be a whole number"]),
         ('log_level = "loud"', ["log_level must be one of debug, info, warning, error"]),
+        ('log_format = "xml"', ["log_format must be one of json, text"]),
         ('cors_origins = "https://a"', ["cors_origins must be a list"]),
         ('cors_origins = ["*"]', ["cors_origins must be a list of origins"]),
         ('cors_origins = ["https://a/path"]', ["cors_origins"]),

@@ -25,6 +25,7 @@ from service.jobs.engine import Engine
 from service.jobs.lanes import lane_of
 from service.jobs.queue import AT_ONCE, QUEUE, VERSION, Queue
 from service.jobs.worker import AnotherWorker, Worker
+from service.log import JsonFormatter
 from tests.contract.jobs.conftest import Bench, Place, wait_for, working
 from tests.contract.jobs.works import World
 
@@ -409,6 +410,21 @@ def test_a_worker_says_little(floor: Floor, caplog: pytest.LogCaptureFixture) ->
         "job ended",
         "worker stopped",
     ]
+
+
+def test_the_lines_of_a_job_tell_whose_it_is_and_how_it_ended(
+    floor: Floor, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), working(floor.place, floor.world):
+        asked = {"registry": "r", "container": "c", "requested_by": "ann"}
+        job = floor.bench.ended(floor.bench.submit(fail="known", **asked))
+    lines = [JsonFormatter().fields(record) for record in caplog.records if "job" in vars(record)]
+    who = {"job": job.id, "kind": "plain", "attempt": 1, "actor": "ann"}
+    where = {"registry": "r", "container": "c"}
+    for line in lines:
+        assert (who | where).items() <= line.items()
+    assert [line.get("state") for line in lines] == [None, "failed"]
+    assert lines[1]["duration_ms"] >= 0
 
 
 def test_a_worker_that_stops_lets_jobs_end(floor: Floor) -> None:

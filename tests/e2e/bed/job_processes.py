@@ -117,7 +117,7 @@ def offer(app: Application) -> None:
 def main() -> None:
     role, config, *rest = sys.argv[1:]
     settings = load(Path(config), os.environ)
-    log.configure(settings.log_level)
+    log.configure(settings.log_level, settings.log_format)
     if role == "worker":
         worker(settings, int(rest[0]) if rest else None)
     else:
