@@ -83,7 +83,7 @@ bench: test-packages setup ## the speed comparison
 lock: setup ## resolve the locked requirements anew (UPGRADE= keeps the versions that still fit)
 	$(COMPILE) --group build --output-file requirements/build.txt
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
-	$(COMPILE) pyproject.toml --group dev --group build --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra otel --group dev --group build --constraint requirements/runtime.txt --output-file requirements/dev.txt
 
 openapi: setup ## write openapi/openapi.json anew
 	$(BIN)/registry-admin openapi > openapi/openapi.json

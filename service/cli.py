@@ -107,11 +107,13 @@ def worker(context: click.Context, config: Path | None, lifeline: int | None) ->
     """Run a worker alone."""
     import signal  # noqa: PLC0415
 
+    from service import tracing  # noqa: PLC0415
     from service.jobs.worker import AnotherWorker  # noqa: PLC0415
     from service.lifeline import watch  # noqa: PLC0415
     from service.wiring import build_worker  # noqa: PLC0415
 
     settings = _logging(context, config, child=lifeline is not None)
+    tracing.begin()
     built = build_worker(settings, supervised=lifeline is not None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: built.stop())
@@ -121,6 +123,7 @@ def worker(context: click.Context, config: Path | None, lifeline: int | None) ->
         built.run()
     except AnotherWorker as error:
         raise click.ClickException(str(error)) from error
+    tracing.end()
     # Jobs that outlast the grace are ended in the middle, and begin anew elsewhere.
     os._exit(0)
 

@@ -57,9 +57,11 @@ class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
     def load(self) -> Any:  # noqa: ANN401 - a WSGI application
         """Build the application; called in each worker, after the fork."""
-        from service.app import create_app  # noqa: PLC0415 - the master needs none of it
+        from service import tracing  # noqa: PLC0415 - the master needs none of it
+        from service.app import create_app  # noqa: PLC0415
         from service.wiring import build  # noqa: PLC0415
 
+        tracing.begin()
         return create_app(build(self._settings))
 
     def _options(self) -> dict[str, object]:

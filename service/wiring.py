@@ -214,10 +214,11 @@ def jobs_of(settings: Settings, parts: Parts, kinds: Iterable[JobKind]) -> Durab
     return DurableJobs(parts.store.jobs, open_queue, kinds, parts.clock)
 
 
-def _observe_call(registry: str, _method: str, outcome: str, seconds: float) -> None:
-    from service import metrics  # noqa: PLC0415 - not for tokens
+def _observe_call(registry: str, method: str, outcome: str, seconds: float) -> None:
+    from service import metrics, tracing  # noqa: PLC0415 - not for tokens
 
     metrics.observe_call(registry, outcome, seconds)
+    tracing.called(registry, method, outcome, seconds)
 
 
 def _parts(settings: Settings) -> Parts:

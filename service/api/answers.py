@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from http import HTTPStatus
 
 from flask import Flask, Response, g, request
 
-from service import metrics
+from service import metrics, tracing
 from service.api import auth, context, openapi, requests
 from service.log import milliseconds
 
@@ -30,10 +31,12 @@ def register(app: Flask) -> None:
     """Treat every request of an application so."""
     app.before_request(_begin)
     app.after_request(_complete)
+    app.teardown_request(_end_trace)
 
 
 def _begin() -> None:
     g.started = time.perf_counter()
+    g.trace = tracing.request(request.method, dict(request.headers))
     requests.request_id()
 
 
@@ -66,7 +69,8 @@ def _allow_origin(response: Response) -> None:
 
 def _record(status: int) -> None:
     seconds = time.perf_counter() - g.started
-    route = openapi.template(request.url_rule.rule) if request.url_rule else UNKNOWN_ROUTE
+    g.status = status
+    route = _route()
     metrics.observe_request(request.method, route, status, seconds)
     log.info(
         "%s %s %d",
@@ -82,3 +86,22 @@ def _record(status: int) -> None:
             "source_ip": requests.source_ip(),
         },
     )
+
+
+def _route() -> str:
+    return openapi.template(request.url_rule.rule) if request.url_rule else UNKNOWN_ROUTE
+
+
+def _end_trace(_error: BaseException | None) -> None:
+    # Here and not with the answer: whatever went wrong, no thread may keep a span of its past.
+    trace = g.pop("trace", None)
+    if trace is not None:
+        status = g.get("status", HTTPStatus.INTERNAL_SERVER_ERROR)
+        facts = {
+            "http.request.method": request.method,
+            "http.route": _route(),
+            "http.response.status_code": int(status),
+            "request_id": requests.request_id(),
+        }
+        failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        trace.end(f"{request.method} {_route()}", facts, failed=failed)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from service import tracing
 from service.domain.errors import InternalError, JobUnknown
 from service.domain.identity import new_id
 from service.domain.job import Cancelled, Job, Work
@@ -76,11 +77,14 @@ class Execution:
         log.info("job begins", extra=_about(started))
         begun = time.perf_counter()
         running = Running(self._ground, started, run, self._on_step)
-        with self.pulse.watching(running):
+        with self.pulse.watching(running), tracing.job(started.job.kind, _about(started)):
             endings = self._endings(running, started, run, exclusive)
             running.close()
         ended = self._finish(job_id, run, endings)
-        took = {"state": ended.state, "duration_ms": milliseconds(time.perf_counter() - begun)}
+        took: dict[str, object] = {
+            "state": ended.state,
+            "duration_ms": milliseconds(time.perf_counter() - begun),
+        }
         log.info("job ended", extra={**_about(started), **took})
 
     def _endings(
@@ -132,7 +136,7 @@ class Execution:
             self.active.discard(job_id)
 
 
-def _about(started: Started) -> dict[str, object]:
+def _about(started: Started) -> dict[str, str | int | None]:
     job = started.job
     return {
         "job": job.id,

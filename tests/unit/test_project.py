@@ -55,6 +55,8 @@ def test_locks_are_as_new_as_the_requirements() -> None:
     runtime = document["project"]["dependencies"]
     groups = document["dependency-groups"]
     assert unmet(runtime, ROOT / "requirements/runtime.txt") == set()
+    extras = document["project"]["optional-dependencies"]
+    assert unmet(extras["otel"], ROOT / "requirements/dev.txt") == set()
     assert unmet(groups["build"], ROOT / "requirements/build.txt") == set()
     assert unmet(groups["dev"], ROOT / "requirements/dev.txt") == set()
 
