@@ -5,15 +5,56 @@ Numbers of the store (jobs, refusals, bytes freed) are not counted here but aske
 
 from __future__ import annotations
 
+import fcntl
 import os
+from itertools import count
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder the processes share; to be set before this module is imported."""
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"})
+
+
+class _Slot:
+    """Names the files of this process: by the lowest number that no living one has.
+
+    So a process goes on from what a dead one had counted. Named by process ids, as they would be,
+    files of all that ever lived would pile up where processes die often, to be read by each scrape.
+    """
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._number = ""
+
+    def __call__(self) -> str:
+        if self._pid != os.getpid():  # also after a fork, where the number is the parent's
+            self._pid = os.getpid()
+            self._number = next(str(number) for number in count() if self._claim(number))
+        return self._number
+
+    def _claim(self, number: int) -> bool:
+        path = Path(os.environ[FOLDER], f"{number}.lock")
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        return True  # and it stays open for as long as the process lives
+
+
+if FOLDER in os.environ:
+    values.ValueClass = values.MultiProcessValue(_Slot())  # type: ignore[no-untyped-call]
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # they would double what is scraped, and tell nothing over processes
 _own = CollectorRegistry()
