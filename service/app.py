@@ -19,6 +19,7 @@ from service.api import (
     manifests,
     me,
     openapi,
+    page,
     problems,
     registries,
     repositories,
@@ -60,6 +61,7 @@ def create_app(services: Services) -> Application:
     answers.register(app)
     problems.register(app)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(page.blueprint)
     app.require_audited()
     return app
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask import Blueprint, Response
 from flask import send_from_directory as send
-from werkzeug import Response as AnyResponse
 
-from service.api import openapi, problems
+from service.api import html, openapi, problems
 from service.api.errors import NotFound
 
 OWN = Path(__file__).parent / "assets"
@@ -21,25 +20,15 @@ ASSETS = {
     "favicon-32x32.png": SWAGGER_UI,
 }
 HOUR = 3600
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 blueprint = Blueprint("docs", __name__, template_folder="templates")
-
-
-@blueprint.get("/")
-def home() -> AnyResponse:
-    """Lead to the documentation."""
-    return redirect(f"{request.root_path}/docs")
 
 
 @blueprint.get("/docs")
 @blueprint.get("/docs/")
 def docs() -> Response:
     """Show the API."""
-    return _page("docs.html")
+    return html.render("docs.html")
 
 
 @blueprint.get("/docs/assets/<name>")
@@ -56,13 +45,7 @@ def problem(code: str) -> Response:
     for kind, row in problems.TABLE.items():
         if kind.code == code:
             meaning = openapi.meaning(kind)
-            return _page(
+            return html.render(
                 "problem.html", title=row.title, status=row.status, code=code, meaning=meaning
             )
     raise NotFound(f"There is no problem with the code '{code}'.")
-
-
-def _page(template: str, **values: object) -> Response:
-    response = make_response(render_template(template, root=request.root_path, **values))
-    response.headers["Content-Security-Policy"] = POLICY
-    return response

@@ -6,11 +6,6 @@ from service.api import docs
 from tests.unit.api.conftest import Bed
 
 
-def test_the_first_page_leads_to_the_documentation(bed: Bed) -> None:
-    answer = bed.ask("/", token=None)
-    assert (answer.status, answer.headers["Location"]) == (302, "/docs")
-
-
 @pytest.mark.parametrize("path", ["/docs", "/docs/"])
 def test_the_page_loads_from_here_alone(bed: Bed, path: str) -> None:
     answer = bed.ask(path, token=None)
@@ -39,7 +34,6 @@ def test_the_pages_know_the_prefix_they_are_mounted_under(bed: Bed) -> None:
     page = bed.ask("/docs", environ_overrides=prefix).text
     assert 'data-document="/admin/openapi.json"' in page
     assert 'src="/admin/docs/assets/docs.js"' in page
-    assert bed.ask("/", environ_overrides=prefix).headers["Location"] == "/admin/docs"
 
 
 @pytest.mark.parametrize("name", docs.ASSETS)
