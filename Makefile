@@ -14,8 +14,8 @@ STAMP := $(VENV)/.stamp
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := service demo tests $(wildcard bench)
 LOCKS := requirements/build.txt requirements/runtime.txt requirements/dev.txt
-LINT_SPEC := tests/e2e/openapi-lint
-NODE_STAMP := $(LINT_SPEC)/node_modules/.stamp
+NODE := tests/e2e/openapi-lint tests/e2e/accessibility
+NODE_STAMPS := $(NODE:%=%/node_modules/.stamp)
 UPGRADE ?= --upgrade
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes --no-sources --custom-compile-command "make lock" $(UPGRADE)
 
@@ -67,11 +67,11 @@ test: test-packages setup check e2e ## everything: what `check` does, and the en
 test-packages:
 	@PYTHON=$(PYTHON) scripts/system-packages test
 
-e2e: setup $(NODE_STAMP)
+e2e: setup $(NODE_STAMPS)
 	$(BIN)/pytest tests/e2e -n 3 --dist loadfile --no-loadscope-reorder --durations=40
 
-$(NODE_STAMP): $(LINT_SPEC)/package-lock.json $(LINT_SPEC)/package.json
-	npm ci --prefix $(LINT_SPEC) --ignore-scripts --no-audit --no-fund
+$(NODE_STAMPS): %/node_modules/.stamp: %/package-lock.json %/package.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	touch $@
 
 soak: test-packages setup ## the long tests
@@ -89,4 +89,4 @@ openapi: setup ## write openapi/openapi.json anew
 	$(BIN)/registry-admin openapi > openapi/openapi.json
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(LINT_SPEC)/node_modules
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NODE:%=%/node_modules)

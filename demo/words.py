@@ -30,6 +30,7 @@ def instructions(service: str, registry: str, token: str) -> str:
     head = f"""
 A registry with a few images:  {registry}
 The service in front of it:    {service}/docs
+The page for people:           {service}/
 What you change is gone when this stops, by Ctrl-C. A token that may do everything:
 
 {token}

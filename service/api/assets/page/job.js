@@ -14,20 +14,20 @@ const ACTIVE = new Set(["queued", "running"]);
 export async function job({ job: id }, { signal }) {
   const place = path("jobs", id);
   const found = await get(place, { signal });
-  const told = make("div");
+  const [head, about] = [make("div"), make("div")];
   const failure = make("div");
-  const log = make("ol", { class: "log", role: "log", "aria-live": "off", tabindex: 0 });
-  log.setAttribute("aria-label", "Log");
+  const log = logBox();
   const stop = cancelButton(place, failure);
   const show = (current) => {
-    told.replaceChildren(...described(current));
+    head.replaceChildren(...standing(current));
+    about.replaceChildren(described(current));
     stop.hidden = !ACTIVE.has(current.state);
   };
   show(found);
   return {
     title: `Job ${found.kind}`,
     trail: [["Jobs", to("jobs")]],
-    content: [told, failure, stop, section("Log", log)],
+    content: [head, failure, stop, section("Log", log), section("About it", about)],
     live: () => watch(place, { show, log, failure, signal }),
   };
 }
@@ -65,14 +65,21 @@ function phase({ state: word, progress }) {
   return word === "running" && progress?.phase ? `: ${progress.phase}` : "";
 }
 
+/** Makes what scrolls; where the job stands is announced, and each line would be too much. */
+function logBox() {
+  const told = { role: "log", "aria-label": "Log", "aria-live": "off" };
+  return make("div", { class: "log", tabindex: 0, ...told }, make("ol"));
+}
+
 function addLine(log, line) {
   const at = make("time", { datetime: line.time }, clock(line.time));
   const level = make("span", { class: "level" }, line.level);
   const row = make("li", { "data-level": line.level }, at, " ", level, " ", line.message);
   // Whoever has scrolled up to read is left there.
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  log.append(row);
-  if (log.childElementCount > LINES_SHOWN) log.firstElementChild.remove();
+  const lines = log.firstChild;
+  lines.append(row);
+  if (lines.childElementCount > LINES_SHOWN) lines.firstElementChild.remove();
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
@@ -86,20 +93,24 @@ function cancelButton(place, failure) {
 }
 
 function described(current) {
+  return facts([
+    ["Id", code(current.id)],
+    ["Registry", current.registry && link(current.registry, to("registries", current.registry))],
+    ["Container", current.container],
+    ["Asked for", asked(current.params)],
+    ["By", current.requested_by],
+    ["Request id", current.request_id && code(current.request_id)],
+    ["Accepted", time(current.created_at)],
+    ["Began", current.started_at && time(current.started_at)],
+    ["Ended", current.finished_at && time(current.finished_at)],
+  ]);
+}
+
+/** Tells where a job stands, and what came of it. */
+function standing(current) {
   const parts = [
+    facts([["State", state(current.state)]]),
     progress(current),
-    facts([
-      ["State", state(current.state)],
-      ["Id", code(current.id)],
-      ["Registry", current.registry && link(current.registry, to("registries", current.registry))],
-      ["Container", current.container],
-      ["Asked for", asked(current.params)],
-      ["By", current.requested_by],
-      ["Request id", current.request_id && code(current.request_id)],
-      ["Accepted", time(current.created_at)],
-      ["Began", current.started_at && time(current.started_at)],
-      ["Ended", current.finished_at && time(current.finished_at)],
-    ]),
     current.error ? section("Why it failed", problem(new Problem(current.error))) : null,
     current.result ? section("Result", ...outcome(current)) : null,
   ];

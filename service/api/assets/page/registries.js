@@ -9,7 +9,7 @@ import * as session from "./session.js";
 const COLUMNS = [
   { name: "Name", cell: ({ name }) => link(name, to("registries", name)) },
   { name: "State", cell: status },
-  { name: "Address", cell: ({ url }) => code(url) },
+  { name: "Address", look: "wide", cell: ({ url }) => code(url) },
   { name: "Version", cell: ({ version }) => version ?? UNKNOWN },
   { name: "Deletion", cell: ({ delete_enabled: enabled }) => yesOrNo(enabled) },
   { name: "Checked", cell: ({ checked_at: at }) => time(at) },

@@ -24,7 +24,7 @@ export async function repository({ registry, repository: name }, { signal, reloa
 function columns(where, reload) {
   const told = [
     { name: "Tag", cell: (tag) => named(where, tag) },
-    { name: "Kind", cell: ({ kind, dangling }) => (dangling ? state("dangling") : kind) },
+    { name: "Kind", cell: kind },
     { name: "Size", look: "number", cell: ({ size: bytes }) => size(bytes) },
     { name: "Created", cell: ({ created }) => time(created) },
     { name: "Platforms", cell: ({ platforms: all }) => platforms(all) },
@@ -35,7 +35,14 @@ function columns(where, reload) {
   return [...told, { name: "Actions", cell: remove }];
 }
 
+/** Tells what a tag is; of one whose manifest is gone or damaged, that it is. */
+function kind(tag) {
+  if (tag.digest) return tag.kind;
+  const wrong = tag.problem ? make("p", { class: "wrong" }, tag.problem) : null;
+  return make("div", {}, state(tag.dangling ? "dangling" : "damaged"), wrong);
+}
+
 function named({ registry, repository: name }, tag) {
-  if (tag.dangling) return make("span", {}, tag.name); // there is no manifest to show
+  if (!tag.digest) return make("span", {}, tag.name); // there is no manifest to show
   return link(tag.name, to("registries", registry, "repositories", name, "tags", tag.name));
 }
