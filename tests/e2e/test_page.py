@@ -409,6 +409,21 @@ def answers(visitor: Visitor, status: int) -> list[Any]:
     return [one for one in found if one and one.status == status]
 
 
+def test_what_a_change_of_networks_interrupts_is_asked_again(visit: Visit) -> None:
+    one = visit()
+    one.page.route("**/v1/jobs", lambda route: route.abort("connectionreset"), times=2)
+    one.go("#/jobs")
+    expect(one.heading).to_have_text("Jobs")
+
+
+def test_a_page_of_which_a_part_is_missing_says_so(browser: Browser, site: Site) -> None:
+    page = browser.new_page()
+    page.route("**/assets/tags.js", lambda route: route.abort())
+    page.goto(site.service.url)
+    expect(page.get_by_text("If it stays like this, load it again.")).to_be_visible()
+    page.close()
+
+
 def test_a_service_that_is_gone_is_told(visit: Visit) -> None:
     one = visit()
     one.page.context.set_offline(True)

@@ -1,8 +1,12 @@
 // Asks the API: the token goes in a header and nowhere else, an error comes back as a Problem.
+import { pause } from "./pause.js";
 import * as session from "./session.js";
 
 // The service may be mounted under a prefix; its assets tell which.
 const ROOT = new URL("../", import.meta.url).pathname;
+
+const TRIES = 3;
+const PAUSE_MILLISECONDS = 500;
 
 export const UNAUTHENTICATED = 401;
 
@@ -54,11 +58,19 @@ export async function ask(place, { headers = {}, token = session.token(), ...opt
   throw new Problem(await toldBy(answer), answer.status);
 }
 
-async function send(place, options) {
+/**
+ * Asks, and asks again what only reads: a browser drops what it is loading when a network comes
+ * or goes on its machine, and an engine beside it makes some for containers that it starts.
+ */
+async function send(place, options, tries = options.method ? 1 : TRIES) {
   try {
     return await fetch(place, options);
   } catch (error) {
     if (options.signal?.aborted) throw error;
+    if (tries > 1) {
+      await pause(PAUSE_MILLISECONDS, options.signal);
+      return send(place, options, tries - 1);
+    }
     throw new Problem({
       title: "No answer",
       detail: "The service does not answer. Is it running, and is the network there?",

@@ -4,8 +4,9 @@ import { button, code, facts, link, make, section } from "./dom.js";
 import { clock, seconds, size, state, time } from "./format.js";
 import { announce, attempt, problem } from "./parts.js";
 import { collected } from "./jobs.js";
+import { pause } from "./pause.js";
 import { to } from "./routes.js";
-import { follow, pause } from "./stream.js";
+import { follow } from "./stream.js";
 
 const LOOK_MILLISECONDS = 1000;
 const LINES_SHOWN = 1000; // the newest; a browser is slow with many more

@@ -1,5 +1,6 @@
 // Follows a job's log live. EventSource cannot send the token, so events are read off a fetch.
 import { ask } from "./api.js";
+import { pause } from "./pause.js";
 
 const PAUSE_MILLISECONDS = 2000;
 const TYPE = "text/event-stream";
@@ -48,19 +49,4 @@ function parsed(block) {
     if (text.startsWith("data: ")) event.data = JSON.parse(text.slice("data: ".length));
   }
   return event;
-}
-
-/** Waits; rejects as soon as the signal is aborted. */
-export function pause(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(end, milliseconds, resolve);
-    const abort = () => end(reject);
-    function end(settle) {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", abort);
-      settle(signal.reason);
-    }
-    signal.addEventListener("abort", abort);
-    if (signal.aborted) abort();
-  });
 }
