@@ -15,7 +15,7 @@ from demo import images
 from demo.content import fill
 from demo.processes import free_port
 from tests.e2e.bed.api import REGISTRY, get, tag_path
-from tests.e2e.bed.browser import PATIENCE, Visitor, open_browser
+from tests.e2e.bed.browser import Visitor, open_browser
 from tests.e2e.bed.collecting import RESTARTS, Site
 from tests.e2e.bed.registry import MakeRegistry
 from tests.e2e.bed.service import MakeService, registry_table
@@ -248,7 +248,7 @@ def test_a_collection_is_followed_as_it_goes(visit: Visit, site: Site) -> None:
     one.page.get_by_label("What to do").select_option("false")
     one.page.get_by_role("button", name="Start").click()
     expect(one.heading).to_have_text("Job gc")
-    expect(one.page.locator("dd .state")).to_have_text("succeeded", timeout=4 * PATIENCE)
+    expect(one.page.locator("dd .state")).to_have_text("succeeded")
     expect(one.page.get_by_role("status")).to_have_text("The job is succeeded.")
     expect(one.page.get_by_role("button", name="Cancel the job")).to_be_hidden()
     seen = one.page.evaluate("window.seen")
@@ -276,7 +276,7 @@ def test_a_job_says_why_it_failed(visit: Visit, site: Site) -> None:
     answer = site.service.ask("/v1/registries/away/verifications", "POST", body={})
     one = visit(address=f"#/jobs/{answer.json()['id']}")
     alert = one.page.get_by_role("alert")
-    expect(alert).to_contain_text("Registry unreachable", timeout=4 * PATIENCE)
+    expect(alert).to_contain_text("Registry unreachable")
     expect(one.page.locator("dd .state")).to_have_text("failed")
     one.go("#/jobs?state=failed")
     assert {row[1].strip("● ") for row in one.rows()} == {"failed"}

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.e2e.bed.programs import need
 from tests.e2e.bed.room import Room
@@ -40,6 +48,7 @@ def open_browser(workspace: Workspace, port: int) -> Iterator[Browser]:
 
     It has no sandbox of its own when root runs it.
     """
+    expect.set_options(timeout=PATIENCE)
     with contextlib.closing(Room(port)) as room, sync_playwright() as playwright:
         program = room.wrapper(workspace.folder("browser"), need("chromium", "chromium"))
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
