@@ -16,7 +16,7 @@ from demo.content import fill
 from demo.processes import free_port
 from tests.e2e.bed.api import REGISTRY, get, tag_path
 from tests.e2e.bed.browser import Visitor, open_browser
-from tests.e2e.bed.collecting import RESTARTS, Site
+from tests.e2e.bed.collecting import RESTARTS, Site, ended
 from tests.e2e.bed.registry import MakeRegistry
 from tests.e2e.bed.service import MakeService, registry_table
 from tests.e2e.bed.workspace import Workspace
@@ -504,7 +504,7 @@ def test_nobody_is_shut_out_in_light_or_dark_or_on_a_phone(visit: Visit, site: S
     one = visit(secret=None, bypass_csp=True, reduced_motion="reduce")
     require_open_to_all(one)
     one.sign_in(site.service.admin())
-    job = get(site.service, "/v1/jobs?kind=gc")["items"][0]["id"]
+    job = ended(site.service, dry_run=True)["id"]
     for address in (*VIEWS, f"#/jobs/{job}"):
         one.go(address)
         for closed in one.page.locator("summary").all()[:2]:
