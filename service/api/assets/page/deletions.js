@@ -20,13 +20,17 @@ function columns() {
   const told = [
     { name: "Deleted", cell: ({ created_at: at }) => time(at) },
     { name: "Repository", look: "wide", cell: ({ repository }) => repository },
-    { name: "Tags", look: "wide", cell: ({ tags_removed: all }) => (all.length ? list(all) : "none") },
+    { name: "Tags", look: "wide", cell: tags },
     { name: "Digest", cell: ({ digest: whole }) => digest(whole) },
     { name: "Manifests", cell: ({ manifests_removed: all }) => plural(all.length, "manifest") },
     { name: "By", look: "wide", cell: ({ requested_by: who }) => who },
     { name: "Restorable", cell: ({ restorable }) => yesOrNo(restorable) },
   ];
   return session.may("registry:write") ? [...told, { name: "Actions", cell: restoring }] : told;
+}
+
+function tags({ tags_removed: all }) {
+  return all.length ? list(all) : "none";
 }
 
 function restoring(deletion) {

@@ -61,7 +61,8 @@ function refused(error) {
     session.end();
     return signIn(error, show);
   }
-  return { title: "This cannot be shown", trail: [["Registries", "#/"]], content: [problem(error)] };
+  const trail = [["Registries", "#/"]];
+  return { title: "This cannot be shown", trail, content: [problem(error)] };
 }
 
 function present({ title, trail = [], content }) {

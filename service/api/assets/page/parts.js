@@ -75,7 +75,8 @@ export async function attempt(pressed, place, work) {
 
 /**
  * Makes a table of a page of items, and a button as long as others follow. A column has a `name`
- * and `cell(item)`, and may have a `look`; the first one heads its row. `sorted` names the one the API sorts by.
+ * and `cell(item)`, and may have a `look`; the first one heads its row. `sorted` names the one
+ * that the API sorts by.
  *
  * Roles are given although tables have them: some browsers forget them once a narrow screen has
  * the rows laid out one below the other.
@@ -104,11 +105,12 @@ function order(column, sorted) {
 
 function rows(columns, items) {
   const [head, ...others] = columns;
+  const heading = { scope: "row", role: "rowheader", tabindex: -1, ...label(head) };
   return items.map((item) =>
     make(
       "tr",
       { role: "row" },
-      make("th", { scope: "row", role: "rowheader", tabindex: -1, ...label(head) }, head.cell(item)),
+      make("th", heading, head.cell(item)),
       others.map((one) => make("td", { role: "cell", ...label(one) }, one.cell(item))),
     ),
   );

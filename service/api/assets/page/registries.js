@@ -29,7 +29,8 @@ export async function registry({ registry: name }, { signal }) {
   const repositories = get(withQuery(path("registries", name, "repositories"), { n: 100 }), {
     signal,
   });
-  const show = (page) => table("Repositories that have tags", columns(name), page, { sorted: "Name", signal });
+  const options = { sorted: "Name", signal };
+  const show = (page) => table("Repositories that have tags", columns(name), page, options);
   const [found, held] = await Promise.all([
     get(path("registries", name), { signal }),
     shown(repositories, show, signal), // one that is down lists nothing, and its state says why

@@ -1,15 +1,20 @@
 // Asks for the token. It is kept for the tab alone, and goes in a header of each request.
-import { get, ask, path } from "./api.js";
+import { ask, get, path } from "./api.js";
 import { make } from "./dom.js";
 import { attempt, field, problem } from "./parts.js";
 import * as session from "./session.js";
 
-const HINT = "Made by: registry-admin token create --name NAME --scope SCOPE. Kept for this tab alone.";
+const HINT =
+  "Made by: registry-admin token create --name NAME --scope SCOPE. Kept for this tab alone.";
 
-/** Gives the view; `refused` is why an earlier token is no longer taken, `done` is called once in. */
+/** Gives the view; `refused` is why an earlier token is not taken, `done` is called once in. */
 export function signIn(refused, done) {
   const input = make("input", {
-    type: "password", name: "token", required: true, autocomplete: "off", spellcheck: "false",
+    type: "password",
+    name: "token",
+    required: true,
+    autocomplete: "off",
+    spellcheck: "false",
   });
   const failure = make("div", {}, refused ? problem(refused) : null);
   const send = make("button", { type: "submit" }, "Sign in");
