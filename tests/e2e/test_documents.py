@@ -1,0 +1,122 @@
+"""The shell blocks of the operations guide, run as they are printed against a live service."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from demo.images import Pusher, multi_arch, sample
+from tests.e2e.bed.clients import DockerCommand
+from tests.e2e.bed.engine import Engine
+from tests.e2e.bed.programs import need
+from tests.e2e.bed.registry import MakeRegistry
+from tests.e2e.bed.service import MakeService, Service
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+BLOCK_SECONDS = 100
+
+
+def blocks(page: str) -> list[str]:
+    """The blocks of a page that are to be typed, in order."""
+    return BLOCK.findall((DOCS / page).read_text())
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where the blocks of pages are typed: one shell a page, after the guide's beginning."""
+
+    service: Service
+    folder: Path
+
+    def type(self, page: str, **variables: str) -> str:
+        """Run all blocks of a page in one shell, which ends at the first that fails."""
+        script = "set -euo pipefail\n" + "\n".join([*blocks("README.md"), *blocks(page)])
+        environment = os.environ | {
+            "API": self.service.url,
+            "TOKEN": self.service.admin(),
+            "REGISTRY_ADMIN_DATA_DIR": str(self.service.data_dir),
+            **variables,
+        }
+        ended = subprocess.run(
+            ["bash", "-c", script], cwd=self.folder, env=environment, capture_output=True,
+            text=True, timeout=BLOCK_SECONDS, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def terminal(
+    engine: Engine,
+    docker_command: DockerCommand,
+    module_registry: MakeRegistry,
+    module_service: MakeService,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Terminal]:
+    need("jq", "jq")
+    registry = module_registry()
+    with Pusher(registry.url) as pusher:
+        for tag in ("1.0", "nightly-1", "nightly-2"):
+            pusher.push("team/app", sample(tag), tag)
+        pusher.push("team/app", multi_arch("2.0"), "2.0")
+    docker_command("tag", engine.busybox_image(), "shop:1")
+    shop = engine.client.containers.run(
+        "shop:1", ["sleep", "3600"], name="shop-api", detach=True, network_mode="host",
+        init=True, labels=engine.labels,
+    )  # fmt: skip
+    tables = {"engines": {"local": {"url": engine.gate(), "containers": ["shop-api"]}}}
+    service = module_service(registry, settings=tables)
+    yield Terminal(service, tmp_path_factory.mktemp("terminal"))
+    engine.client.containers.get("shop-api").remove(force=True)
+    docker_command("rmi", "shop:1")
+    assert shop.id
+
+
+def test_deleting_and_undoing(terminal: Terminal) -> None:
+    said = terminal.type("delete.md")
+    assert '"1.0"' in said
+    assert said.rstrip().endswith("succeeded")
+    names = terminal.service.ask(
+        "/v1/registries/default/repositories/team/app/-/tags"
+    ).json()["items"]  # fmt: skip
+    assert [one["name"] for one in names] == ["1.0", "2.0"]
+
+
+def test_collecting_and_verifying(terminal: Terminal) -> None:
+    said = terminal.type("collect.md")
+    assert said.count('"succeeded"') == 2
+    assert '"corrupt_blobs": []' in said
+
+
+def test_containers(terminal: Terminal) -> None:
+    said = terminal.type("containers.md")
+    assert '"soft":4096' in said
+    assert "failed" not in said
+    assert said.count("succeeded") == 4
+
+
+def test_backing_up(terminal: Terminal) -> None:
+    first, *_ = blocks("backup.md")
+    assert first
+    terminal.service.stop()
+    terminal.type("backup.md")
+    terminal.service.start()
+    assert terminal.service.ask("/v1/registries/default/deletions").json()["items"]
+
+
+PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    path = DOCS / page
+    for target in LINK.findall(path.read_text()):
+        assert (path.parent / target).exists(), f"{page} links to {target}"
