@@ -320,6 +320,14 @@ def check_config(context: click.Context, config: Path | None) -> None:
     click.echo(summary(_settings(context, config)))
 
 
+@config_group.command("example")
+def show_example() -> None:
+    """Print a file with every setting, its meaning and its default."""
+    from service.settings import example  # noqa: PLC0415
+
+    click.echo(example(), nl=False)
+
+
 def _file(context: click.Context, config: Path | None) -> Path | None:
     file: Path | None = config or context.obj
     return file

@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import os
 import re
+import textwrap
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -588,6 +589,32 @@ def strange_variables(environ: Mapping[str, str]) -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else ""
             sentences.append(f"environment: {name} is no setting and is ignored{hint}")
     return sentences
+
+
+def example() -> str:
+    """Every setting with its meaning, variable and default, as a TOML file that changes nothing."""
+    lines = ["# Settings of registry-admin: what is commented out is the default, or has none."]
+    for heading, rows in (
+        ("", SERVICE),
+        (f"[registries.{DEFAULT_REGISTRY}]", REGISTRY),
+        (f"[engines.{DEFAULT_ENGINE}]", ENGINE),
+    ):
+        if heading:
+            lines += ["", "", f"# {heading}"]
+        for row in rows:
+            lines += ["", *_commented(f"{row.doc} {PREFIX}{row.variable}")]
+            lines.append(f"# {row.name} = {_default(row)}")
+    return "\n".join(lines) + "\n"
+
+
+def _commented(text: str) -> list[str]:
+    return textwrap.wrap(text, 98, initial_indent="# ", subsequent_indent="# ")
+
+
+def _default(row: Setting) -> str:
+    if row.default is None:
+        return f'"{row.kind.allowed}"'
+    return _toml(row, tuple(row.default) if isinstance(row.default, list) else row.default)
 
 
 def summary(settings: Settings) -> str:

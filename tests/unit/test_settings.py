@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from service import settings
-from service.settings import Settings, SettingsError, load, strange_variables, summary
+from service.settings import (
+    ENGINE,
+    REGISTRY,
+    SERVICE,
+    Settings,
+    SettingsError,
+    example,
+    load,
+    strange_variables,
+    summary,
+)
 
 URL = {"REGISTRY_ADMIN_REGISTRY_URL": "http://127.0.0.1:5000"}
 
@@ -369,3 +380,26 @@ def test_secrets_are_not_in_a_repr(tmp_path: Path) -> None:
         'url = "http://h"\nusername = "a"\npassword = "hunter2"\nredis_url = "redis://:hunter2@h"',
     )
     assert "hunter2" not in repr(found)
+
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "registry-admin.example.toml"
+
+
+def test_the_example_names_every_setting_and_changes_nothing(tmp_path: Path) -> None:
+    """Written by: registry-admin config example > deploy/registry-admin.example.toml."""
+    assert EXAMPLE.read_text() == example()
+    named = re.findall(r"^# (\w+) = ", EXAMPLE.read_text(), re.MULTILINE)
+    assert named == [row.name for row in (*SERVICE, *REGISTRY, *ENGINE)]
+    environ = {"REGISTRY_ADMIN_DATA_DIR": str(tmp_path)}
+    assert load(EXAMPLE, environ) == load(None, environ)
+
+
+def test_the_defaults_that_the_example_shows_are_those_in_force(tmp_path: Path) -> None:
+    file = tmp_path / "all.toml"
+    shown = [line for line in example().splitlines() if " = " in line]
+    defaults = {row.name for row in SERVICE if row.default is not None}
+    file.write_text("\n".join(
+        line.removeprefix("# ") for line in shown[: len(SERVICE)] if line.split()[1] in defaults
+    ))  # fmt: skip
+    environ = {"REGISTRY_ADMIN_DATA_DIR": str(tmp_path)}
+    assert load(file, environ) == load(None, environ)
