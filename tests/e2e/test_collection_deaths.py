@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,17 +35,10 @@ BACK_SECONDS = 15.0
 ENDED = {"succeeded", "failed", "cancelled"}
 
 
-@pytest.fixture(scope="module")
-def shared(module_registry: MakeRegistry, module_service: MakeService) -> Site:
-    made = module_registry(run=RESTARTS)
-    return Site(made, module_service(made))
-
-
 @pytest.fixture
-def site(shared: Site) -> Iterator[Site]:
-    """One for all, since each has to leave it as it was; none begins before the last has ended."""
-    yield shared
-    wait_until(shared.is_at_rest, 60, "the end of all jobs")
+def site(registry: MakeRegistry, service: MakeService) -> Site:
+    made = registry(run=RESTARTS)
+    return Site(made, service(made))
 
 
 def kill_worker(site: Site) -> float:
@@ -95,10 +88,11 @@ def test_the_engine_is_killed_at_each_step(site: Site, mode: Mode) -> None:
 
 @pytest.mark.parametrize("kill", [kill_worker, kill_service])
 def test_the_service_is_killed_with_postgresql(
-    site: Site, service: MakeService, database_url: str, kill: Kill
+    registry: MakeRegistry, service: MakeService, database_url: str, kill: Kill
 ) -> None:
-    other = service(site.registry, settings={"database_url": database_url})
-    require_back(Site(site.registry, other), "read-only", "collect", kill)
+    made = registry(run=RESTARTS)
+    site = Site(made, service(made, settings={"database_url": database_url}))
+    require_back(site, "read-only", "collect", kill)
 
 
 def require_back(site: Site, mode: Mode, step: str, kill: Kill) -> None:
