@@ -32,6 +32,9 @@ RECOVERY_SECONDS = 5.0
 """How long an interrupted deletion may wait for its registry to be back, and then for us."""
 
 SWEEP_SECONDS = 5.0
+STRAY_LOOKS = 4
+"""How often a job that was handed to us has to be seen idle before it counts as lost."""
+
 FIRST_SWEEP_SECONDS = 20.0
 """How long what dead jobs left may keep a worker from taking new ones; each of those looks after
 what it is about itself."""
@@ -98,7 +101,7 @@ class Worker:
         self._aftermath = Aftermath(plan.ground, self._queue, compensators)
         self._execution = Execution(plan.ground, self._aftermath, works, plan.on_step)
         self._membership = Membership(plan.workers)
-        self._strays: set[str] = set()
+        self._strays: dict[str, int] = {}
         self._grace = GRACE_SECONDS
         self._reader, self._writer = os.pipe()
 
@@ -175,13 +178,17 @@ class Worker:
             engine.adopt(dead)
 
     def _find_strays(self, engine: Engine) -> None:
-        """Give back jobs that were handed to us and got lost on the way: twice seen idle."""
+        """Give back jobs that were handed to us and got lost on the way: seen idle several times.
+
+        On a slow database a job may be idle for seconds, as it begins and as its end is recorded.
+        """
         mine = {job for job, owner in self._queue.pending().items() if owner == self._name}
         idle = mine - self._execution.active
-        for job_id in idle & self._strays:
+        self._strays = {job_id: self._strays.get(job_id, 0) + 1 for job_id in idle}
+        for job_id in [one for one, seen in self._strays.items() if seen >= STRAY_LOOKS]:
             log.warning("the job %s was never begun, and is put back into the queue", job_id)
             engine.put_back(job_id, self._name)
-        self._strays = idle
+            del self._strays[job_id]
 
     @property
     def _name(self) -> str:

@@ -24,7 +24,7 @@ from service.jobs import queue as queue_module
 from service.jobs.engine import Engine
 from service.jobs.lanes import lane_of
 from service.jobs.queue import AT_ONCE, QUEUE, VERSION, Queue
-from service.jobs.worker import AnotherWorker, Worker
+from service.jobs.worker import STRAY_LOOKS, AnotherWorker, Worker
 from service.log import JsonFormatter
 from tests.contract.jobs.conftest import Bench, Place, wait_for, working
 from tests.contract.jobs.works import World
@@ -200,7 +200,10 @@ def test_a_worker_that_beats_keeps_its_jobs(floor: Floor) -> None:
         assert floor.bench.ended(job).state == "succeeded"
 
 
-def test_a_job_that_was_handed_out_and_never_begun_is_put_back(floor: Floor) -> None:
+def test_a_job_that_was_handed_out_and_never_begun_is_put_back(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.jobs.worker.STRAY_LOOKS", 2)
     with working(floor.place, floor.world):
         lost = floor.bench.submit(exclusive="registry/lost")
         floor.bench.ended(lost)
@@ -211,17 +214,16 @@ def test_a_job_that_was_handed_out_and_never_begun_is_put_back(floor: Floor) -> 
         assert floor.bench.ended(lost).state == "succeeded"
 
 
-def test_a_second_look_is_taken_before_a_job_is_put_back(floor: Floor) -> None:
+def test_several_looks_are_taken_before_a_job_is_put_back(floor: Floor) -> None:
     engine, put_back = Engine(floor.place.url, "worker-1", lambda *_: None), []
     engine.put_back = lambda *given: put_back.append(given)  # type: ignore[method-assign]
     worker = Worker(floor.place.plan(floor.world))
     worker._membership.name = "worker-1"  # noqa: SLF001
     job = floor.bench.submit()
     floor.hand_to("worker-1", job)
-    worker._find_strays(engine)  # noqa: SLF001
-    assert put_back == []
-    worker._find_strays(engine)  # noqa: SLF001
-    assert put_back == [(job.id, "worker-1")]
+    for number in range(2 * STRAY_LOOKS + 1):
+        assert put_back == [(job.id, "worker-1")] * (number // STRAY_LOOKS)
+        worker._find_strays(engine)  # noqa: SLF001
     worker._queue.close()  # noqa: SLF001
 
 
