@@ -22,6 +22,7 @@ from service.domain.errors import (
 from service.domain.ports import Deletions, Registry, RegistryWriter, Store
 from service.domain.reference import Digest, Tag
 from service.domain.removal import LOCK_WAIT_SECONDS, lock_name
+from service.domain.survey import absent_children
 from service.domain.untagging import require_writable
 
 RECORDS = 500
@@ -91,8 +92,19 @@ class Restorer:
             _require_free(targets)
         missing = self._missing(deletion)
         self._require_blobs(change, deletion, missing)
+        if dry_run:
+            self._require_children(deletion, missing)
         tags = tuple(tag for tag, digest, current in targets if current != digest)
         return Restoration(deletion, tuple(missing), tags, dry_run)
+
+    def _require_children(self, deletion: Deletion, manifests: list[RawManifest]) -> None:
+        absent = absent_children(self._registry, deletion.repository, manifests)
+        if absent:
+            raise ManifestRefused(
+                f"An index of the deletion {deletion.id} has the child {absent[0]}, which "
+                f"something else removed: the registry '{deletion.registry}' would not take it "
+                "back. Nothing was changed. Push that one again first."
+            )
 
     def _targets(self, deletion: Deletion) -> Iterator[tuple[Tag, Digest, Digest | None]]:
         """Yield each tag, the digest it goes back to, and the one it is on now."""

@@ -143,6 +143,20 @@ def survey(
     )
 
 
+def absent_children(
+    registry: Registry, repository: Repository, manifests: Collection[RawManifest]
+) -> list[Digest]:
+    """Return the children that the registry lacks, and that are not among ``manifests``.
+
+    Registries refuse an index without its children, unless they are told to take it.
+    """
+    there = {raw.digest for raw in manifests}
+    listed = {child.digest for raw in manifests for child in parse_manifest(raw).children}
+    wanted = sorted(listed - there)
+    served = spread(lambda digest: _served(registry, repository, digest), wanted)
+    return [digest for digest, raw in zip(wanted, served, strict=True) if raw is None]
+
+
 def _resolve(
     registry: Registry, repository: Repository, names: Iterable[Tag]
 ) -> dict[Tag, Digest | None]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.domain.audit import Change
-from service.domain.errors import DigestMismatch, ManifestUnknown, RegistryAnswerInvalid
+from service.domain.content import RawManifest
+from service.domain.errors import (
+    DigestMismatch,
+    ManifestRefused,
+    ManifestUnknown,
+    RegistryAnswerInvalid,
+)
 from service.domain.ports import Locks, Registry
 from service.domain.reading import Reader, TagDetail
 from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import LOCK_WAIT_SECONDS, lock_name
+from service.domain.survey import absent_children
 from service.domain.untagging import require_writable
 
 
@@ -54,9 +61,20 @@ def point(
         require_writable(registry, repository)
         # Described before it is done: once the tag has moved, nothing may fail any more.
         pointed = Pointed(reader.described_as(repository, tag, raw), previous, dry_run)
-        if not dry_run:
+        if dry_run:
+            _require_children(registry, repository, raw)
+        else:
             registry.writer(change).put_manifest(repository, tag, raw)
         return pointed
+
+
+def _require_children(registry: Registry, repository: Repository, raw: RawManifest) -> None:
+    absent = absent_children(registry, repository, [raw])
+    if absent:
+        raise ManifestRefused(
+            f"{raw.digest} is an index whose child {absent[0]} is not in '{repository}': the "
+            "registry would not take it. Nothing was changed. Push that child first.",
+        )
 
 
 def _current(registry: Registry, repository: Repository, tag: Tag) -> Digest | None:

@@ -271,6 +271,7 @@ def test_a_dangling_tag_says_so(held: Held) -> None:
         "created": None,
         "platforms": [],
         "dangling": True,
+        "problem": None,
     }
     assert "etag" not in held.service.ask(tag_path(APP, "gone")).headers
 

@@ -117,6 +117,19 @@ def test_an_index_can_be_pointed_at(registry: FakeRegistry, pointing: Pointing) 
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
+def test_an_index_without_its_children_is_refused_as_the_registry_would(
+    registry: FakeRegistry, pointing: Pointing, *, dry_run: bool
+) -> None:
+    top, child = index(image("child"), NEW), image("child")
+    registry.push(APP, child)
+    registry.push(APP, top)
+    del registry.contents[APP].manifests[child.digest]
+    with pytest.raises(ManifestRefused, match=str(child.digest)):
+        pointing("multi", top.digest, dry_run=dry_run)
+    assert registry.writes == []
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize(
     ("source", "error"),
     [
