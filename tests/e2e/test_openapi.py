@@ -24,7 +24,7 @@ REDOCLY = Path(__file__).parent / "openapi-lint" / "node_modules" / ".bin" / "re
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "CI": "true"}
 SEED = "1"
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
-CASES = "10"
+CASES = "6"
 """Most generated requests an operation and phase; what the coverage phase lists comes besides."""
 
 APP = "library/alpine"
