@@ -414,11 +414,8 @@ def test_one_bad_tag_spoils_no_other(place: Place) -> None:
     assert get(place.service, TAG)["digest"] == ONE.digest
     problem(place.service.ask(OTHER), 502, INVALID)
     listed = get(place.service, f"{BASE}/{HERE}/-/tags?detail=true")["items"]
-    assert {one["name"]: one["problem"] is not None for one in listed} == {
-        "1": False,
-        "2": True,
-        "old": False,
-    }
+    assert [one["name"] for one in listed if one["problem"]] == ["2"]
+    assert {"1", "old"} <= {one["name"] for one in listed}
     problem(place.service.ask(TAG, "DELETE"), 502, INVALID)
 
 
