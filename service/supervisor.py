@@ -28,6 +28,7 @@ from pathlib import Path
 from types import FrameType
 
 import service
+from service import readiness
 from service.settings import Settings
 
 BACKLOG = 512
@@ -156,7 +157,9 @@ class Supervisor:
             host, port = self._listener.getsockname()[:2]
             page = f"http://{_in_url(host)}:{port}/docs"
             log.info("serving", extra={"host": host, "port": port, "docs": page})
+            readiness.tell(readiness.READY)  # connections wait for the API, if it is not there yet
             code = self._look_after()
+        readiness.tell(readiness.STOPPING)
         self._stop([*self._children, preparing])
         return code
 
@@ -306,8 +309,12 @@ def _dead() -> list[tuple[int, int]]:
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The children's environment: with fewer memory arenas, and this very code on the path."""
+    """The children's environment: with fewer memory arenas, and this very code on the path.
+
+    None of them is to tell systemd that all are ready, as gunicorn would.
+    """
     environment = {"MALLOC_ARENA_MAX": "2", **own}
+    environment.pop(readiness.PLACE, None)
     root = Path(service.__file__).parents[1]
     if (root / "pyproject.toml").is_file():  # a checkout, which may not be installed
         paths = [str(root), *filter(None, [own.get("PYTHONPATH")])]

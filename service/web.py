@@ -26,6 +26,10 @@ from service.settings import Settings
 GRACE_SECONDS = 10
 """How long requests may go on after the service was asked to stop."""
 
+HANG_SECONDS = 30
+"""How long a worker may show no sign of life before it is killed, with all that it answers. Its
+threads have no such limit: a request that waits for a registry or a job is none that hangs."""
+
 KEEP_ALIVE_SECONDS = 75
 """Longer than what common reverse proxies keep a connection, lest they write into a closed one."""
 
@@ -68,14 +72,18 @@ class Web(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         return {
             "bind": f"fd://{self._listener}",
             "workers": self._settings.workers,
-            "threads": self._settings.threads,
+            # Requests wait for registries most of the time: threads wait cheaply, and libraries
+            # for registries, engines and databases that block are safe in them.
             "worker_class": Worker,
+            "threads": self._settings.threads,
             "worker_tmp_dir": str(self._writable_folder()),
+            "timeout": HANG_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
             "keepalive": KEEP_ALIVE_SECONDS,
             "limit_request_line": LINE_LIMIT,
             "limit_request_fields": FIELDS_LIMIT,
             "limit_request_field_size": FIELD_LIMIT,
+            # What else calls itself forwarded is a stranger's word.
             "forwarded_allow_ips": ",".join(self._settings.trusted_proxies),
             "control_socket_disable": True,
             "proc_name": "registry-admin",

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from service import readiness
 from service.domain import health
 from service.domain.health import Workers
 from service.domain.job import Work
@@ -128,7 +129,9 @@ class Worker:
             engine.launch()
             log.info("worker started", extra={"worker": name})
             tasks = self._begin(engine)
+            readiness.tell(readiness.READY)
             os.read(self._reader, 1)
+            readiness.tell(readiness.STOPPING)
             self._end(engine, tasks)
             log.info("worker stopped", extra={"worker": name})
 

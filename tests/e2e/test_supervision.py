@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -178,14 +179,47 @@ def test_a_service_is_whole_small_and_leaves_nothing_behind(make: MAKER) -> None
     assert "Traceback" not in service.log.read_text()
 
 
+class Systemd:
+    """Listens as systemd does: what it is told, and by whom."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.settimeout(PATIENCE)
+        self._socket.bind(str(folder / "notify"))
+        self.variables = {"NOTIFY_SOCKET": str(folder / "notify")}
+
+    def told(self) -> tuple[str, int]:
+        """What it is told next, and by which process."""
+        message, credentials, *_ = self._socket.recvmsg(4096, 64)
+        return message.decode(), int.from_bytes(credentials[0][2][:4], sys.byteorder)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def systemd(workspace: Workspace) -> Iterator[Systemd]:
+    made = Systemd(workspace.folder("systemd"))
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_cleanly_by_signal(make: MAKER, how: signal.Signals) -> None:
-    service = make()
+def test_it_ends_cleanly_by_signal(make: MAKER, systemd: Systemd, how: signal.Signals) -> None:
+    service = make(start=False)
+    service.extra = systemd.variables  # type: ignore[attr-defined]
+    service.start()
     processes = tree(service)
     assert service.child is not None
     service.child.process.send_signal(how)
     assert service.child.process.wait(PATIENCE) == 0
     assert not any(map(is_alive, processes))
+    # Nothing but these, and by nobody else: gunicorn would tell by itself that it is ready.
+    supervisor = pid_of(processes[0])
+    assert [systemd.told(), systemd.told()] == [
+        ("READY=1", supervisor), ("STOPPING=1", supervisor),
+    ]  # fmt: skip
 
 
 def test_a_request_under_way_is_answered_before_the_end(
@@ -383,12 +417,17 @@ def test_the_api_alone_has_no_worker(make: MAKER) -> None:
     assert len(tree(service)) == WORKERS + 2
 
 
-def test_a_worker_alone_is_seen_by_the_api(make: MAKER, workspace: Workspace) -> None:
+def test_a_worker_alone_is_seen_by_the_api(
+    make: MAKER, workspace: Workspace, systemd: Systemd
+) -> None:
     service = make("--no-worker")
     command = registry_admin("worker", "--config", str(service.config))
-    worker = Child(workspace, command, service.folder / "worker.log", service.environment())
+    environment = service.environment() | systemd.variables
+    worker = Child(workspace, command, service.folder / "worker.log", environment)
+    assert systemd.told() == ("READY=1", worker.pid)
     wait_until(lambda: worker_status(service) == "up", PATIENCE, "the worker is up")
     assert worker.stop() == 0
+    assert systemd.told() == ("STOPPING=1", worker.pid)
     wait_until(lambda: worker_status(service) == "none", PATIENCE, "the worker has left")
 
 
@@ -430,10 +469,12 @@ def test_the_longest_names_get_through_in_every_spelling(make: MAKER) -> None:
 
 
 def test_logs_are_json_lines(make: MAKER) -> None:
-    service = make()
+    service = make(trusted_proxies=["192.0.2.1"])
     secret = service.token("registry:read")
-    service.ask("/v1/me", token=secret)
+    service.ask("/v1/me", token=secret, headers={"X-Forwarded-For": "203.0.113.9"})
     service.stop()
     said = service.log.read_text()
     assert secret not in said
-    assert all(isinstance(json.loads(line), dict) for line in said.splitlines())
+    lines = [json.loads(line) for line in said.splitlines()]
+    [asked] = [line for line in lines if line.get("route") == "/v1/me"]
+    assert asked["source_ip"] == "127.0.0.1"  # whoever is no trusted proxy speaks for itself
