@@ -14,7 +14,7 @@ STAMP := $(VENV)/.stamp
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := service demo tests $(wildcard bench)
 LOCKS := requirements/build.txt requirements/runtime.txt requirements/dev.txt
-NODE := tests/e2e/openapi-lint tests/e2e/accessibility
+NODE := tests/e2e/openapi-lint tests/e2e/accessibility tests/e2e/typescript
 NODE_STAMPS := $(NODE:%=%/node_modules/.stamp)
 UPGRADE ?= --upgrade
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes --no-sources --custom-compile-command "make lock" $(UPGRADE)
@@ -43,12 +43,12 @@ check: setup ## format, lint, types, layers, document drift, unit and contract t
 	@$(MAKE) --no-print-directory lint types layers spec unit
 
 format: setup ## rewrite the code as `check` wants it
-	$(BIN)/ruff format $(CODE)
-	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE) docs
+	$(BIN)/ruff check --fix $(CODE) docs
 
 lint: setup
-	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE) docs
+	$(BIN)/ruff check $(CODE) docs
 
 types: setup
 	$(BIN)/mypy $(CODE)
@@ -85,8 +85,10 @@ lock: setup ## resolve the locked requirements anew (UPGRADE= keeps the versions
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	$(COMPILE) pyproject.toml --extra otel --group dev --group build --constraint requirements/runtime.txt --output-file requirements/dev.txt
 
-openapi: setup ## write openapi/openapi.json anew
+openapi: setup ## write the OpenAPI document anew, and what is made of it
 	$(BIN)/registry-admin openapi > openapi/openapi.json
+	$(BIN)/registry-admin openapi --as http > openapi/registry-admin.http
+	$(BIN)/registry-admin openapi --as markdown > docs/reference.md
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NODE:%=%/node_modules)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
+
 from service.api import (
     answers,
     audit_events,
@@ -21,8 +24,10 @@ from service.api import (
     openapi,
     page,
     problems,
+    reference,
     registries,
     repositories,
+    samples,
     tags,
     tokens,
     ulimits,
@@ -52,6 +57,11 @@ BLUEPRINTS = (
     health.blueprint,
 )
 
+MADE_OF_IT: Mapping[str, Callable[[openapi.Document], str]] = {
+    "http": samples.as_requests,
+    "markdown": reference.as_markdown,
+}
+
 
 def create_app(services: Services) -> Application:
     """Make the WSGI application; raise RuntimeError when a change would go unaudited."""
@@ -66,9 +76,10 @@ def create_app(services: Services) -> Application:
     return app
 
 
-def openapi_document() -> str:
-    """Write the OpenAPI document, as it is served and checked in."""
-    return _described()[1]
+def openapi_document(form: str = "json") -> str:
+    """Write the OpenAPI document, as it is served and checked in; or what is made of it."""
+    written = _described()[1]
+    return written if form == "json" else MADE_OF_IT[form](json.loads(written))
 
 
 def _described() -> tuple[Application, str]:

@@ -53,7 +53,12 @@ HEADINGS: tuple[str, ...] = (
     "LAST USED",
 )
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-OPENAPI = Path("openapi") / "openapi.json"
+MADE = {
+    "json": Path("openapi") / "openapi.json",
+    "http": Path("openapi") / "registry-admin.http",
+    "markdown": Path("docs") / "reference.md",
+}
+"""Where the OpenAPI document is, and what is made of it."""
 
 _LIFETIME = re.compile(r"([1-9][0-9]{0,6})([mhdw])")
 
@@ -291,17 +296,27 @@ def revoke_token(context: click.Context, config: Path | None, token_id: str) -> 
 
 
 @cli.command()
-@click.option("--check", is_flag=True, help="Fail when openapi/openapi.json is not the same.")
-@click.option("--file", type=click.Path(path_type=Path), default=OPENAPI, show_default=True)
-def openapi(*, check: bool, file: Path) -> None:
-    """Print the OpenAPI document."""
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(list(MADE)),
+    help="The document itself, requests for editors, or the reference. Default: json.",
+)
+@click.option(
+    "--check", is_flag=True, help="Fail when the files made of it differ, or that of --as."
+)
+@click.option("--file", type=click.Path(path_type=Path), help="The one file to check.")
+def openapi(*, form: str | None, check: bool, file: Path | None) -> None:
+    """Print the OpenAPI document, or what is made of it."""
     from service.app import openapi_document  # noqa: PLC0415
 
-    document = openapi_document()
     if not check:
-        click.echo(document, nl=False)
-    elif not file.is_file() or file.read_text(encoding="utf-8") != document:
-        raise click.ClickException(f"{file} is not what the code says; run: make openapi")
+        click.echo(openapi_document(form or "json"), nl=False)
+        return
+    one = {form or "json": file or MADE[form or "json"]}
+    for each, made in (one if form or file else MADE).items():
+        if not made.is_file() or made.read_text(encoding="utf-8") != openapi_document(each):
+            raise click.ClickException(f"{made} is not what the code says; run: make openapi")
 
 
 @cli.group("config")

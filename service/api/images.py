@@ -59,7 +59,7 @@ class PushOptions(Schema):
         IMAGE,
         "an image's name on the engine, such as app:latest",
         required=True,
-        metadata=about("The image's name.", example="app:latest", maxLength=IMAGE_LIMIT),
+        metadata=about("The image's name.", example="team/app:1.2", maxLength=IMAGE_LIMIT),
     )
     registry = Text(
         REGISTRY,

@@ -420,19 +420,25 @@ def _response(kinds: Sequence[Kind], spec: Any) -> str:  # noqa: ANN401 - apispe
     if name not in spec.components.responses:
         for kind in kinds:
             _add_example(kind, spec)
-        spec.components.response(name, _problem_response(kinds))
+        # By name: generated clients have one class for it, instead of one an operation and status.
+        spec.components.schema(name, _problem_schema(kinds))
+        spec.components.response(name, _problem_response(kinds, _reference("schemas", name)))
     return name
 
 
-def _problem_response(kinds: Sequence[Kind]) -> Document:
-    codes = {"enum": [kind.code for kind in kinds]}
-    schema = {
+def _problem_schema(kinds: Sequence[Kind]) -> Document:
+    codes = {"description": "What happened.", "type": "string", "enum": [k.code for k in kinds]}
+    return {
+        "description": f"A problem: {', '.join(kind.code for kind in kinds)}.",
         "allOf": [
-            {"$ref": "#/components/schemas/Problem"},
-            {"type": "object", "properties": {"code": codes}},
-        ]
+            _reference("schemas", "Problem"),
+            {"type": "object", "required": ["code"], "properties": {"code": codes}},
+        ],
     }
-    examples = {kind.code: {"$ref": f"#/components/examples/{kind.code}"} for kind in kinds}
+
+
+def _problem_response(kinds: Sequence[Kind], schema: Document) -> Document:
+    examples = {kind.code: _reference("examples", kind.code) for kind in kinds}
     return {
         "description": "\n".join(f"- `{kind.code}`: {meaning(kind)}" for kind in kinds),
         "headers": dict(_problem_headers(kinds)),

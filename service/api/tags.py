@@ -126,12 +126,12 @@ class PointOptions(Schema):
     """Where a tag is to point: at a digest, or where another tag of the repository points."""
 
     json_schema: ClassVar = {"oneOf": [{"required": ["digest"]}, {"required": ["tag"]}]}
-    shown = ("digest", "dry_run")
+    shown = ("tag", "dry_run")
 
     digest = Name(
         Digest.parse, DIGEST, metadata=about("The manifest's digest.", example=DIGEST_EXAMPLE)
     )
-    tag = Name(Tag.parse, TAG, metadata=about("A tag of the same repository.", example="3.20"))
+    tag = Name(Tag.parse, TAG, metadata=about("A tag of the same repository.", example="3.20.1"))
     dry_run = Switch(
         load_default=False, metadata=about("Only tell what would happen.", example=False)
     )

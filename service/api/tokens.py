@@ -59,6 +59,8 @@ class NewTokenSchema(TokenSchema):
 class NewTokenOptions(Schema):
     """What a token is to be."""
 
+    shown = ("name", "scopes", "registries", "repositories")
+
     name = Text(
         NAME,
         "1 to 100 letters, digits, spaces and ._@:+-, with a letter or digit at both ends",

@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from demo.images import Pusher, multi_arch, sample
 from tests.e2e.bed.clients import DockerCommand
+from tests.e2e.bed.documents import DOCS, Terminal, blocks
 from tests.e2e.bed.engine import Engine
 from tests.e2e.bed.programs import need
 from tests.e2e.bed.registry import MakeRegistry
-from tests.e2e.bed.service import MakeService, Service
+from tests.e2e.bed.service import MakeService
 
-DOCS = Path(__file__).parents[2] / "docs"
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
-BLOCK_SECONDS = 100
-
-
-def blocks(page: str) -> list[str]:
-    """The blocks of a page that are to be typed, in order."""
-    return BLOCK.findall((DOCS / page).read_text())
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Where the blocks of pages are typed: one shell a page, after the guide's beginning."""
-
-    service: Service
-    folder: Path
-
-    def type(self, page: str, **variables: str) -> str:
-        """Run all blocks of a page in one shell, which ends at the first that fails."""
-        script = "set -euo pipefail\n" + "\n".join([*blocks("README.md"), *blocks(page)])
-        environment = os.environ | {
-            "API": self.service.url,
-            "TOKEN": self.service.admin(),
-            "REGISTRY_ADMIN_DATA_DIR": str(self.service.data_dir),
-            **variables,
-        }
-        ended = subprocess.run(
-            ["bash", "-c", script], cwd=self.folder, env=environment, capture_output=True,
-            text=True, timeout=BLOCK_SECONDS, check=False,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
 
 
 @pytest.fixture(scope="module")

@@ -296,6 +296,24 @@ def test_the_openapi_document_is_checked_against_the_file(tmp_path: Path, capsys
     assert capsys.readouterr().out == ""
 
 
+def test_what_is_made_of_the_openapi_document_is_checked_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for form, file in cli.MADE.items():
+        assert run("openapi", "--as", form) == 0
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(capsys.readouterr().out)
+    assert run("openapi", "--check") == 0
+    for form, file in cli.MADE.items():
+        written = file.read_text()
+        file.write_text(f"{written} ")
+        assert run("openapi", "--check") == run("openapi", "--check", "--as", form) == 1
+        assert capsys.readouterr().err.count(f"{file} is not what the code says") == 2
+        file.write_text(written)
+    assert run("openapi", "--check", "--as", "http") == 0
+
+
 def one_line(capsys: Output) -> str:
     said = capsys.readouterr()
     assert said.out == ""

@@ -61,7 +61,9 @@ def test_locks_are_as_new_as_the_requirements() -> None:
     assert unmet(groups["dev"], ROOT / "requirements/dev.txt") == set()
 
 
-def test_node_lock_names_no_registry() -> None:
-    lock = (ROOT / "tests/e2e/openapi-lint/package-lock.json").read_text()
+@pytest.mark.parametrize("folder", ["openapi-lint", "accessibility", "typescript"])
+def test_node_lock_names_no_registry(folder: str) -> None:
+    lock = (ROOT / "tests/e2e" / folder / "package-lock.json").read_text()
+    packages = lock.count('"node_modules/')
     assert '"resolved"' not in lock
-    assert lock.count('"integrity"') > 100
+    assert lock.count('"integrity"') == packages > 0

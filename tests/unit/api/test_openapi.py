@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, ValidationError
 
 from service import __version__
 from service.api import openapi, problems
@@ -113,8 +113,19 @@ def test_every_schema_is_described_and_one(name: str) -> None:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         pytest.fail(str(error))
-    for field in schema["properties"].values():
+    for field in schema.get("properties", {}).values():
         assert "description" in field or "$ref" in field or "anyOf" in field
+
+
+@pytest.mark.parametrize("name", document()["components"]["responses"])
+def test_every_kind_of_problem_is_one_named_schema_with_its_codes(name: str) -> None:
+    content = document()["components"]["responses"][name]["content"][problems.CONTENT_TYPE]
+    assert content["schema"] == {"$ref": f"#/components/schemas/{name}"}
+    for code in content["examples"]:
+        example = document()["components"]["examples"][code]["value"]
+        validator(f"/components/schemas/{name}").validate(example)
+        with pytest.raises(ValidationError):
+            validator(f"/components/schemas/{name}").validate(example | {"code": "another"})
 
 
 @pytest.mark.parametrize("name", document()["components"]["schemas"])
