@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,23 +108,28 @@ def serve(context: click.Context, config: Path | None, *, no_worker: bool) -> No
 @cli.command()
 @with_config
 @click.option("--lifeline", type=int, hidden=True)
+@click.option("--prepared", type=int, hidden=True)
 @click.pass_context
-def worker(context: click.Context, config: Path | None, lifeline: int | None) -> None:
+def worker(
+    context: click.Context, config: Path | None, lifeline: int | None, prepared: int | None
+) -> None:
     """Run a worker alone."""
     import signal  # noqa: PLC0415
 
     from service import tracing  # noqa: PLC0415
     from service.jobs.worker import AnotherWorker  # noqa: PLC0415
-    from service.lifeline import watch  # noqa: PLC0415
     from service.wiring import build_worker  # noqa: PLC0415
 
     settings = _logging(context, config, child=lifeline is not None)
     tracing.begin()
-    built = build_worker(settings, supervised=lifeline is not None)
+    ending = _Ending(lifeline)
+    parts = _prepare(settings)
+    if prepared is not None:
+        _finish_preparing(settings, parts, prepared)
+    built = build_worker(settings, parts, supervised=lifeline is not None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: built.stop())
-    if lifeline is not None:
-        watch(lifeline, built.hurry)
+    ending.politely(built.hurry)
     try:
         built.run()
     except AnotherWorker as error:
@@ -136,20 +142,52 @@ def worker(context: click.Context, config: Path | None, lifeline: int | None) ->
 @cli.command(hidden=True)
 @with_config
 @click.option("--lifeline", type=int)
+@click.option("--prepared", type=int, required=True)
 @click.pass_context
-def prepare(context: click.Context, config: Path | None, lifeline: int | None) -> None:
+def prepare(
+    context: click.Context, config: Path | None, lifeline: int | None, prepared: int
+) -> None:
     """Bring the database up to date and finish interrupted deletions."""
-    from service.jobs.tasks import within  # noqa: PLC0415
-    from service.lifeline import watch  # noqa: PLC0415
+    settings = _logging(context, config, child=True)
+    _Ending(lifeline)
+    _finish_preparing(settings, _prepare(settings), prepared)
+
+
+class _Ending:
+    """What is done when the supervisor dies: at first this process ends at once."""
+
+    def __init__(self, lifeline: int | None) -> None:
+        from service.lifeline import watch  # noqa: PLC0415
+
+        self._end: Callable[[], object] = partial(os._exit, 1)
+        if lifeline is not None:
+            watch(lifeline, self._now)
+
+    def _now(self) -> None:
+        self._end()
+
+    def politely(self, end: Callable[[], object]) -> None:
+        """Call ``end`` from now on."""
+        self._end = end
+
+
+def _prepare(settings: Settings) -> Parts:
+    """Bring the database and the queue up to date."""
     from service.wiring import build_prepared, prepare_queue  # noqa: PLC0415
 
-    settings = _logging(context, config, child=True)
-    if lifeline is not None:
-        watch(lifeline, lambda: os._exit(1))
     parts = build_prepared(settings)
     prepare_queue(settings, parts)
+    return parts
+
+
+def _finish_preparing(settings: Settings, parts: Parts, prepared: int) -> None:
+    """Do what the first process of a start does for all, and tell the supervisor by a pipe."""
+    from service.jobs.tasks import within  # noqa: PLC0415
+
     _hint(settings, parts)
     within(parts.recover, RECOVERY_SECONDS, "interrupted deletions")
+    os.write(prepared, b".")
+    os.close(prepared)
 
 
 def _hint(settings: Settings, parts: Parts) -> None:

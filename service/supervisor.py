@@ -1,12 +1,13 @@
 """``registry-admin serve``: the processes of the service, and somebody who looks after them.
 
-    supervisor ── prepare (migrates, finishes interrupted deletions, ends)
-               ├─ api     (gunicorn, its workers)
-               └─ worker
+    supervisor ─┬─ worker (migrates and finishes interrupted deletions before it works)
+                └─ api    (gunicorn, its workers)
 
-The supervisor holds the listening socket, so that a taken port is told at once and a restarted
-API loses no connection. Its children watch two pipes that only it holds open: the lifeline, which
-closes when it dies in whatever way, and the gate, which closes when the API may accept requests.
+Without a worker, a process that prepares and ends takes its place. The supervisor holds the
+listening socket, so that a taken port is told at once and a restarted API loses no connection.
+Its children watch two pipes that only it holds open: the lifeline, which closes when it dies in
+whatever way, and the gate, which closes when the API may accept requests. By a third one the
+supervisor learns that all is prepared.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import selectors
+import select
 import shutil
 import signal
 import socket
@@ -138,6 +139,7 @@ class Supervisor:
         self._variables = variables
         self._lifeline = _Pipe(stack)
         self._gate = _Pipe(stack)
+        self._prepared = _Pipe(stack)
         self._listener = listener
         self._wakeup = _Wakeup(stack)
         self._children: list[Child] = []
@@ -146,22 +148,31 @@ class Supervisor:
         """Serve until a signal says to stop, or nothing can be served."""
         gate = ("--gate", str(self._gate.reader), "--socket", str(self._listener.fileno()))
         self._children = [Child("api", self._command("serve-api", *gate))]
-        preparing = Child("prepare", self._command("prepare"))
-        self._start(preparing)
+        first = self._first("worker" if worker else "prepare")
+        self._start(first)
         self._start(self._children[0])
-        code = self._prepared(preparing)
+        code = self._wait_until_prepared(first)
+        if code is None and worker:
+            first.command = self._command("worker")  # of whatever takes its place
+            self._children.append(first)
         if code is None:
-            self._gate.close_writer()
-            if worker:
-                self._children.append(Child("worker", self._command("worker")))
-            host, port = self._listener.getsockname()[:2]
-            page = f"http://{_in_url(host)}:{port}/docs"
-            log.info("serving", extra={"host": host, "port": port, "docs": page})
-            readiness.tell(readiness.READY)  # connections wait for the API, if it is not there yet
-            code = self._look_after()
+            code = self._serve()
         readiness.tell(readiness.STOPPING)
-        self._stop([*self._children, preparing])
+        self._stop(self._children if first in self._children else [*self._children, first])
         return code
+
+    def _serve(self) -> int:
+        """Open the gate, and go on until a signal says to stop; return the exit code."""
+        self._gate.close_writer()
+        host, port = self._listener.getsockname()[:2]
+        page = f"http://{_in_url(host)}:{port}/docs"
+        log.info("serving", extra={"host": host, "port": port, "docs": page})
+        readiness.tell(readiness.READY)  # connections wait for the API, if it is not there yet
+        return self._look_after()
+
+    def _first(self, name: str) -> Child:
+        """The child that prepares."""
+        return Child(name, self._command(name, "--prepared", str(self._prepared.writer)))
 
     def _command(self, *arguments: str) -> list[str]:
         config = ["--config", str(self._config)] if self._config else []
@@ -169,14 +180,15 @@ class Supervisor:
         # -P: whatever folder the service is started in, its modules are not ours.
         return [sys.executable, "-P", "-m", "service.cli", *arguments, *config, *lifeline]
 
-    def _prepared(self, preparing: Child) -> int | None:
+    def _wait_until_prepared(self, first: Child) -> int | None:
         """Wait for the preparation; an exit code when the service must not go on."""
-        while preparing.process is not None:
-            self._wakeup.wait(None)
+        while not self._prepared.was_written():
+            if first.process is None:
+                return 1
+            self._wakeup.wait(None, self._prepared.reader)
             if self._wakeup.stopping:
                 return 0
-            codes = self._reap([preparing, *self._children])
-            if codes.get("prepare") or HOPELESS & set(codes.values()):
+            if HOPELESS & set(self._reap([first, *self._children]).values()):
                 return 1
         return None
 
@@ -198,11 +210,15 @@ class Supervisor:
             child.command,
             stdin=subprocess.DEVNULL,
             env={**_environment(os.environ), **self._variables},
-            pass_fds=(self._lifeline.reader, self._gate.reader, self._listener.fileno()),
+            pass_fds=self._inherited(),
             start_new_session=True,  # Ctrl-C is for the supervisor, which asks them politely
         )
         child.started_at = time.monotonic()
         log.info("started", extra={"child": child.name, "child_pid": child.process.pid})
+
+    def _inherited(self) -> tuple[int, ...]:
+        pipes = (self._lifeline.reader, self._gate.reader, self._prepared.writer)
+        return (*pipes, self._listener.fileno())
 
     def _reap(self, children: Sequence[Child]) -> dict[str, int]:
         """Collect what has died, orphans as well (as process 1 of a container we get them)."""
@@ -217,7 +233,7 @@ class Supervisor:
 
     def _note_death(self, child: Child, code: int) -> None:
         child.died(time.monotonic())
-        if child.name != "prepare" and not self._wakeup.stopping:
+        if child in self._children and not self._wakeup.stopping:
             extra = {"child": child.name, "exit_code": code}
             log.error("a child died and is started again", extra=extra)
 
@@ -244,18 +260,22 @@ def _signal(
 
 
 class _Pipe:
-    """A pipe of which this process keeps the writing end, and never writes."""
+    """A pipe between this process and its children."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.reader, self._writer = os.pipe()
+        self.reader, self.writer = os.pipe()
         stack.callback(os.close, self.reader)
         stack.callback(self.close_writer)
 
     def close_writer(self) -> None:
-        """Let the readers know, by the end of the file."""
-        if self._writer >= 0:
-            os.close(self._writer)
-        self._writer = -1
+        """Let the children that read know, by the end of the file."""
+        if self.writer >= 0:
+            os.close(self.writer)
+        self.writer = -1
+
+    def was_written(self) -> bool:
+        """Tell whether a child has written."""
+        return bool(select.select([self.reader], [], [], 0)[0])
 
 
 class _Wakeup:
@@ -275,17 +295,16 @@ class _Wakeup:
             (signal.SIGCHLD, _ignore),
         ):
             stack.callback(signal.signal, number, signal.signal(number, handler))
-        self._selector = stack.enter_context(selectors.DefaultSelector())
-        self._selector.register(self._reader, selectors.EVENT_READ)
 
     @property
     def stopping(self) -> bool:
         """Tell whether somebody wants the service to stop."""
         return self.signals > 0
 
-    def wait(self, seconds: float | None) -> None:
-        """Return after a signal, or after ``seconds``."""
-        self._selector.select(None if seconds is None else max(0.0, seconds))
+    def wait(self, seconds: float | None, *readers: int) -> None:
+        """Return after a signal, after ``seconds``, or when one of ``readers`` can be read."""
+        left = None if seconds is None else max(0.0, seconds)
+        select.select([self._reader.fileno(), *readers], [], [], left)
         with suppress(BlockingIOError):
             self._reader.recv(4096)
 

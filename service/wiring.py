@@ -162,13 +162,11 @@ def prepare_queue(settings: Settings, parts: Parts) -> None:
         migrate(settings.database_url)
 
 
-def build_worker(settings: Settings, *, supervised: bool) -> Worker:
-    """A worker, with all tables brought up to date; ``supervised`` by ``serve``, or alone."""
+def build_worker(settings: Settings, parts: Parts, *, supervised: bool) -> Worker:
+    """A worker, for when all is prepared; ``supervised`` by ``serve``, or alone."""
     from service.jobs.kinds import Tools, works  # noqa: PLC0415 - of no use but to a worker
     from service.jobs.worker import Worker  # noqa: PLC0415
 
-    parts = build_prepared(settings)
-    prepare_queue(settings, parts)
     tools = Tools(
         parts.registries,
         parts.containers,

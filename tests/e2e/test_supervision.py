@@ -143,11 +143,11 @@ def complete(service: Service) -> bool:
 
 
 def memory(service: Service) -> int:
-    """Resident bytes of all processes, shared pages counted each time."""
+    """Resident bytes of all processes, each page that several share counted once."""
     total = 0
     for name in tree(service):
-        status = Path(f"/proc/{pid_of(name)}/status").read_text()
-        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        rollup = Path(f"/proc/{pid_of(name)}/smaps_rollup").read_text()
+        match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
         total += int(match[1]) * 1024 if match else 0
     return total
 

@@ -66,13 +66,13 @@ def test_the_first_start_tells_what_is_missing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "configure", lambda *_arguments: None)
-    assert run("prepare") == 0
+    assert run("prepare", "--prepared", str(os.open(os.devnull, os.O_WRONLY))) == 0
     assert "set REGISTRY_ADMIN_REGISTRY_URL" in caplog.text
     assert "registry-admin token create" in caplog.text
     assert run("token", "create", "--name", "ann", "--scope", "admin") == 0
     monkeypatch.setenv("REGISTRY_ADMIN_REGISTRY_URL", "http://127.0.0.1:1")
     caplog.clear()
-    assert run("prepare") == 0
+    assert run("prepare", "--prepared", str(os.open(os.devnull, os.O_WRONLY))) == 0
     assert "registry is configured" not in caplog.text
     assert "token create" not in caplog.text
 
@@ -338,6 +338,6 @@ def test_a_process_that_goes_on_logs_what_is_no_setting_unless_another_one_did(
     (line,) = caplog.messages
     assert "REGISTRY_ADMIN_LOG_LEVELL is no setting" in line
     caplog.clear()
-    assert run("prepare") == 0
+    assert run("prepare", "--prepared", str(os.open(os.devnull, os.O_WRONLY))) == 0
     assert "LOG_LEVELL" not in caplog.text + capsys.readouterr().err
     assert configured == [("info", "text")] * 2
