@@ -19,7 +19,7 @@ NODE_STAMPS := $(NODE:%=%/node_modules/.stamp)
 UPGRADE ?= --upgrade
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes --no-sources --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help setup run check format lint types layers spec unit test test-packages e2e soak bench lock openapi clean
+.PHONY: help setup run check format lint types layers licences spec unit test test-packages e2e soak bench lock openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -39,8 +39,8 @@ run: setup ## the API on 127.0.0.1, with a demonstration registry when none is c
 	@PYTHON=$(PYTHON) scripts/system-packages run
 	@exec $(BIN)/python -m demo
 
-check: setup ## format, lint, types, layers, document drift, unit and contract tests
-	@$(MAKE) --no-print-directory lint types layers spec unit
+check: setup ## format, lint, types, layers, licences, document drift, unit and contract tests
+	@$(MAKE) --no-print-directory lint types layers licences spec unit
 
 format: setup ## rewrite the code as `check` wants it
 	$(BIN)/ruff format $(CODE) docs
@@ -55,6 +55,10 @@ types: setup
 
 layers: setup
 	$(BIN)/lint-imports
+
+# Those of all that is installed: what is shipped, and what the tests use.
+licences: setup
+	$(BIN)/pip-licenses --format=csv >/dev/null
 
 spec: setup
 	test ! -e openapi/openapi.json || $(BIN)/registry-admin openapi --check
