@@ -14,7 +14,7 @@ STAMP := $(VENV)/.stamp
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := service demo tests $(wildcard bench)
 LOCKS := requirements/build.txt requirements/runtime.txt requirements/dev.txt
-NODE := tests/e2e/openapi-lint tests/e2e/accessibility tests/e2e/typescript
+NODE := $(addprefix tests/e2e/,accessibility httpyac openapi-lint typescript)
 NODE_STAMPS := $(NODE:%=%/node_modules/.stamp)
 UPGRADE ?= --upgrade
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes --no-sources --custom-compile-command "make lock" $(UPGRADE)

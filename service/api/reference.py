@@ -29,7 +29,8 @@ Rows = Iterable[Sequence[str]]
 
 def as_markdown(document: Document) -> str:
     """Write the reference: a section an operation, then one a schema."""
-    rows = ((f"`{name.upper()}`", said) for name, said in variables(document).items())
+    named = variables(document).items()
+    rows = ((f"`{name.upper()}`", parameter["description"]) for name, parameter in named)
     table = _table(("variable", "what it is"), rows)
     head = HEAD.format(about=document["info"]["description"], variables=table)
     schemas = ["## Schemas\n", *_schemas(document)]

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from itertools import starmap
 from operator import getitem
 from typing import Any
 from urllib.parse import urlencode
@@ -104,13 +105,13 @@ def samples(document: Document) -> list[Sample]:
     return [sample(*one) for one in operations(document)]
 
 
-def variables(document: Document) -> dict[str, str]:
-    """Give what stays a name in a path, each with what it is."""
-    found: dict[str, str] = {}
+def variables(document: Document) -> dict[str, Document]:
+    """Give what stays a name in a path, each with the parameter that it is."""
+    found: dict[str, Document] = {}
     for _, _, operation in operations(document):
         for one in operation["parameters"]:
             if one["in"] == "path" and _part(one).startswith("{"):
-                found.setdefault(_part(one).strip("{}"), one["description"])
+                found.setdefault(_part(one).strip("{}"), one)
     return found
 
 
@@ -132,9 +133,13 @@ def _in_shell(name: str) -> str:
 
 def as_requests(document: Document) -> str:
     """Write a file of requests, with variables at its head."""
-    names = variables(document).items()
-    head = HEAD + "".join(f"\n# {said}\n@{name} =\n" for name, said in names)
+    head = HEAD + "".join(starmap(_variable, variables(document).items()))
     return "\n".join([head, *(_request(one) for one in samples(document))])
+
+
+def _variable(name: str, parameter: Document) -> str:
+    # Not empty: httpyac would take the line for a request.
+    return f"\n# {parameter['description']}\n@{name} = {parameter['schema']['examples'][0]}\n"
 
 
 def _request(sample: Sample) -> str:

@@ -1,4 +1,4 @@
-"""What is made of the OpenAPI document, in use: clients of two languages, and the reference."""
+"""What is made of the OpenAPI document, in use: clients, the reference, a file of requests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,21 @@ import pytest
 
 from demo.images import cosign_tag, sample, signature
 from demo.processes import wait_until
-from service.api.samples import operations
+from service.api.samples import operations, samples, variables
 from tests.e2e.bed.api import REGISTRY, delete, get, tag_path
 from tests.e2e.bed.clients import DockerCommand
 from tests.e2e.bed.collecting import RESTARTS, ended, start
 from tests.e2e.bed.documents import DOCS, Terminal, blocks
 from tests.e2e.bed.engine import Engine
 from tests.e2e.bed.http import Answer
+from tests.e2e.bed.proxy import Exchange, Proxy, Reply
 from tests.e2e.bed.registry import MakeRegistry, RunningRegistry
 from tests.e2e.bed.service import MakeService, Service
 from tests.unit.api.conformance import document, validator
 
 MODULES = Path(__file__).parent / "typescript" / "node_modules"
+HTTPYAC = Path(__file__).parent / "httpyac" / "node_modules" / ".bin" / "httpyac"
+REQUESTS = DOCS.parent / "openapi" / "registry-admin.http"
 APP = "library/alpine"
 IMAGE, CONTAINER = "team/app:1.2", "registry"
 EXAMPLE = re.compile(r"^### (\w+)\n(?:(?!### ).*\n)*?```sh\n((?:.*\n)*?)```$", re.MULTILINE)
@@ -109,7 +113,7 @@ def test_each_operation_has_an_example() -> None:
 
 
 @pytest.fixture(scope="module")
-def variables(service: Service, filled: RunningRegistry) -> dict[str, str]:
+def living(service: Service, filled: RunningRegistry) -> dict[str, str]:
     """What the reference's examples name by variables."""
     timetable = {"cron": "0 3 * * 0", "enabled": False}
     assert service.ask(f"{REGISTRY}/gc-schedule", "PUT", body=timetable).status == 200
@@ -126,23 +130,23 @@ def variables(service: Service, filled: RunningRegistry) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_example_of(
-    name: str, service: Service, variables: dict[str, str], tmp_path: Path
+    name: str, service: Service, living: dict[str, str], tmp_path: Path
 ) -> None:
     if name == "cancelJob":
         with job_that_waits(service) as job_id:
-            answer = typed(service, EXAMPLES[name], tmp_path, variables | {"JOB_ID": job_id})
+            answer = typed(service, EXAMPLES[name], tmp_path, living | {"JOB_ID": job_id})
     else:
-        answer = typed(service, EXAMPLES[name], tmp_path, variables)
+        answer = typed(service, EXAMPLES[name], tmp_path, living)
     require_promised(name, answer)
     if answer.status == 202:
         job = finished(service, answer.json()["id"])
         assert job["state"] == ("cancelled" if name == "cancelJob" else "succeeded"), job
 
 
-def typed(service: Service, example: str, folder: Path, variables: dict[str, str]) -> Answer:
+def typed(service: Service, example: str, folder: Path, living: dict[str, str]) -> Answer:
     """Run an example as it is printed; curl is told elsewhere to show the answer's head."""
     (folder / ".curlrc").write_text(f'dump-header = "{folder}/head"\n')
-    body = Terminal(service, folder).run(example, CURL_HOME=str(folder), **variables)
+    body = Terminal(service, folder).run(example, CURL_HOME=str(folder), **living)
     status, *lines = (folder / "head").read_text().strip().splitlines()
     headers = (line.partition(": ") for line in lines)
     return Answer(
@@ -164,6 +168,39 @@ def require_promised(name: str, answer: Answer) -> None:
         parts = ("paths", path, method.lower(), "responses", answer.status, "content", media)
         escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
         validator(f"/{'/'.join(escaped)}/schema").validate(json.loads(answer.body))
+
+
+def test_a_client_for_files_of_requests_sends_what_the_examples_do(tmp_path: Path) -> None:
+    sent: list[Exchange] = []
+
+    def note(exchange: Exchange) -> Reply:
+        sent.append(exchange)
+        return Reply(200)
+
+    with closing(Proxy("http://127.0.0.1:1")) as proxy:
+        proxy.rule(note)
+        file = tmp_path / "filled-in.http"
+        lines = REQUESTS.read_text().replace("@token = radm_\n", "@token = radm_secret\n")
+        file.write_text(re.sub(r"^@api = .*", f"@api = {proxy.url}", lines, flags=re.MULTILINE))
+        command = [str(HTTPYAC), "send", file.name, "--all", "--output", "none"]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=100, check=True)
+    named = {name: one["schema"]["examples"][0] for name, one in variables(document()).items()}
+    expected = {
+        (one.method, one.target(named.__getitem__)): (
+            None if one.public else "Bearer radm_secret",
+            None if one.body is None else "application/json",
+            one.body,
+        )
+        for one in samples(document())
+    }
+    assert {(one.method, one.path): essence(one) for one in sent} == expected
+    assert len(sent) == len(expected)
+
+
+def essence(exchange: Exchange) -> tuple[str | None, str | None, Any]:
+    headers = {name.lower(): text for name, text in exchange.headers}
+    body = json.loads(exchange.body) if exchange.body else None
+    return headers.get("authorization"), headers.get("content-type"), body
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_locks_are_as_new_as_the_requirements() -> None:
     assert unmet(groups["dev"], ROOT / "requirements/dev.txt") == set()
 
 
-@pytest.mark.parametrize("folder", ["openapi-lint", "accessibility", "typescript"])
+@pytest.mark.parametrize("folder", ["accessibility", "httpyac", "openapi-lint", "typescript"])
 def test_node_lock_names_no_registry(folder: str) -> None:
     lock = (ROOT / "tests/e2e" / folder / "package-lock.json").read_text()
     packages = lock.count('"node_modules/')
