@@ -32,6 +32,7 @@ from tests.e2e.bed.service import MakeService
 BACK_SECONDS = 15.0
 """How long all may take, from when what was killed is started again."""
 
+PUT_BACK = "The registry's own container runs again"
 ENDED = {"succeeded", "failed", "cancelled"}
 
 
@@ -116,8 +117,17 @@ def is_back(site: Site, before: Mapping[str, Any], job: str) -> bool:
             and leftovers(site.registry) == []
             and is_writable(site.registry)
             and site.state(job) in ENDED
+            and is_settled(site, job)
         )
     return False
+
+
+def is_settled(site: Site, job: str) -> bool:
+    """Tell whether nothing is left to be done: the engine may have been away at the job's end."""
+    error = get(site.service, f"{RUNS}/{job}")["error"]
+    lines = get(site.service, f"/v1/jobs/{job}/log")["items"]
+    put_back = any(PUT_BACK in line["message"] for line in lines)
+    return put_back or "tried again" not in str(error)
 
 
 def require_told(site: Site, job_id: str, step: str) -> None:
