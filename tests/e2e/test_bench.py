@@ -34,6 +34,7 @@ def test_the_bench_of_reading_prints_its_table_whatever_the_times() -> None:
         assert any(name in row for row in rows)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_the_bench_of_operation_prints_its_table_whatever_the_times() -> None:
     begun, idle, pulls, away = judged(OPERATION)

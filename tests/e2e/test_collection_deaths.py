@@ -66,12 +66,24 @@ def kill_engine(site: Site) -> float:
 Kill = Callable[[Site], float]
 
 
+DEATHS = [
+    pytest.param(kill, mode, marks=[pytest.mark.soak] if kill is kill_service else [])
+    for kill in (kill_worker, kill_service)
+    for mode in MODES
+]
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kill", [kill_worker, kill_service])
+@pytest.mark.parametrize(("kill", "mode"), DEATHS)
 def test_the_service_is_killed_at_each_step(site: Site, mode: Mode, kill: Kill) -> None:
     for step in steps(mode):
         require_back(site, mode, step, kill)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_whole_service_is_killed_while_it_collects(site: Site, mode: Mode) -> None:
+    for step in steps(mode)[-3:]:
+        require_back(site, mode, step, kill_service)
 
 
 @pytest.mark.parametrize("mode", MODES)
