@@ -72,10 +72,11 @@ class Demonstration:
 
     def _start_service(self, registry: str, folder: Path, stack: contextlib.ExitStack) -> None:
         environment = self._environment(registry, folder)
+        token = self._token(environment)  # first, or the service would tell that nobody has one
         self.service = Child(registry_admin("serve"), environment=environment)
         stack.callback(self.service.stop)
         self._wait(f"{self.url}/readyz", "the service is ready")
-        print(instructions(self.url, registry, self._token(environment)), flush=True)
+        print(instructions(self.url, registry, token), flush=True)
 
     @property
     def url(self) -> str:

@@ -38,6 +38,9 @@ SCOPES_HELP = (
     "container:read, container:write, image:push, job:read, audit:read, token:admin, trust:write, "
     "metrics:read, or admin for all."
 )
+LOGGER = "service.cli"
+"""However it is started: the name of a module that is run is ``__main__``."""
+
 NAME_LIMIT = 100
 PAGE = 500
 RECOVERY_SECONDS = 20.0
@@ -68,6 +71,7 @@ class WrongSettings(click.ClickException):
     """Settings that cannot be used."""
 
     exit_code = USAGE
+    problems: tuple[str, ...] = ()
 
 
 def with_config(command: Command) -> Command:
@@ -192,7 +196,7 @@ def _finish_preparing(settings: Settings, parts: Parts, prepared: int) -> None:
 
 def _hint(settings: Settings, parts: Parts) -> None:
     """Tell who starts the service for the first time what is missing before it can be used."""
-    hints = logging.getLogger(__name__)
+    hints = logging.getLogger(LOGGER)
     if not settings.registries:
         hints.warning(
             "no registry is configured: set REGISTRY_ADMIN_REGISTRY_URL, or [registries.NAME] "
@@ -369,8 +373,14 @@ def config_group(context: click.Context, config: Path | None) -> None:
 @with_config
 @click.pass_context
 def check_config(context: click.Context, config: Path | None) -> None:
-    """Check the settings and print those in force, without secrets."""
-    click.echo(summary(_settings(context, config)))
+    """Check the settings and print those in force, without secrets, or all that is wrong."""
+    try:
+        click.echo(summary(_settings(context, config)))
+    except WrongSettings as error:
+        *others, last = error.problems
+        for problem in others:
+            _say(problem)
+        raise WrongSettings(last) from error
 
 
 @config_group.command("example")
@@ -396,7 +406,9 @@ def _loaded(context: click.Context, config: Path | None) -> Settings:
     try:
         return load(_file(context, config), os.environ)
     except SettingsError as error:
-        raise WrongSettings(str(error)) from error
+        wrong = WrongSettings(str(error))
+        wrong.problems = error.problems
+        raise wrong from error
 
 
 def _logging(context: click.Context, config: Path | None, *, child: bool = False) -> Settings:
@@ -407,7 +419,7 @@ def _logging(context: click.Context, config: Path | None, *, child: bool = False
     settings = _loaded(context, config)
     log.configure(settings.log_level, settings.log_format)
     for sentence in () if child else strange_variables(os.environ):
-        logging.getLogger(__name__).warning(sentence)
+        logging.getLogger(LOGGER).warning(sentence)
     return settings
 
 

@@ -28,7 +28,14 @@ MEBIBYTE = 1024 * 1024
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used: names where it stands, which it is and what is allowed."""
+    """Settings that cannot be used: names where each stands, which it is and what is allowed."""
+
+    def __init__(self, *problems: str) -> None:
+        """The text is the first problem alone, and how many there are: one line."""
+        more = len(problems) - 1
+        where = f" ({more} more: registry-admin config check lists them all)" if more else ""
+        super().__init__(problems[0] + where)
+        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,11 +432,12 @@ def load(config: Path | None, environ: Mapping[str, str]) -> Settings:
     source = _Source(file, _document(file) if file else {}, environ)
     values = source.table("", source.document, SERVICE, inherits=True)
     source.refuse_unknown("", source.document, [*_names(SERVICE), *_SECTIONS])
-    data_dir = values.setdefault("data_dir", default_data_dir(environ))
+    data_dir = values["data_dir"] = values.get("data_dir") or default_data_dir(environ)
     values.setdefault("database_url", f"sqlite:///{data_dir / 'registry-admin.db'}")
     values.setdefault("certs_dir", data_dir / "certs.d")
     engines = _engines(source)
     registries = _registries(source, values["certs_dir"], engines)
+    source.require_sound()
     return Settings(**values, registries=registries, engines=engines)
 
 
@@ -451,6 +459,12 @@ class _Source:
         self.file = file
         self.document = document
         self.environ = environ
+        self.problems: list[str] = []
+
+    def require_sound(self) -> None:
+        """Raise SettingsError with all that was found wrong."""
+        if self.problems:
+            raise SettingsError(*dict.fromkeys(self.problems))
 
     def table(
         self, key: str, found: Mapping[str, Any], rows: Sequence[Setting], *, inherits: bool
@@ -459,12 +473,16 @@ class _Source:
         values: dict[str, Any] = {}
         for row in rows:
             text = self.environ.get(PREFIX + row.variable) if inherits else None
-            if text:
-                values[row.name] = self._variable(row, text)
-            elif row.name in found:
-                values[row.name] = self._entry(f"{key}{row.name}", row.kind, found[row.name])
-            elif row.default is not None:
-                values[row.name] = row.kind.read(row.default, Path())
+            try:
+                if text:
+                    values[row.name] = self._variable(row, text)
+                elif row.name in found:
+                    values[row.name] = self._entry(f"{key}{row.name}", row.kind, found[row.name])
+                elif row.default is not None:
+                    values[row.name] = row.kind.read(row.default, Path())
+            except SettingsError as error:
+                self.problems += error.problems
+                values[row.name] = None
         return values
 
     def section(self, name: str) -> dict[str, dict[str, Any]]:
@@ -483,28 +501,33 @@ class _Source:
     def refuse_unknown(self, key: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:
         for name in table:
             if name not in allowed:
-                raise self.error(f"{key}{name}", f"is no setting. Allowed: {', '.join(allowed)}")
+                self.note(f"{key}{name}", f"is no setting. Allowed: {', '.join(allowed)}")
 
-    def error(self, key: str, sentence: str) -> SettingsError:
-        return SettingsError(f"{self.file or 'environment'}: {key} {sentence}")
+    def note(self, key: str, sentence: str) -> None:
+        """Remember what is wrong, and go on: there may be more."""
+        self.problems.append(self._problem(key, sentence))
+
+    def _problem(self, key: str, sentence: str) -> str:
+        return f"{self.file or 'environment'}: {key} {sentence}"
 
     def _tables(self, name: str, found: object) -> dict[str, dict[str, Any]]:
         if not isinstance(found, dict):
-            raise self.error(name, f"must be tables, as in [{name}.NAME]")
+            self.note(name, f"must be tables, as in [{name}.NAME]")
+            return {}
         for each, table in found.items():
             if not _NAME.fullmatch(each):
                 rule = "letters, digits, '.', '_' and '-', at most 63, a letter or digit first"
-                raise self.error(f"{name}.{each!r}", f"has a name that is not allowed: {rule}")
+                self.note(f"{name}.{each!r}", f"has a name that is not allowed: {rule}")
             if not isinstance(table, dict):
-                raise self.error(f"{name}.{each}", f"must be a table, as in [{name}.{each}]")
-        return dict(found)
+                self.note(f"{name}.{each}", f"must be a table, as in [{name}.{each}]")
+        return {each: table for each, table in found.items() if isinstance(table, dict)}
 
     def _entry(self, key: str, kind: Kind, value: object) -> object:
         base = self.file.absolute().parent if self.file else Path.cwd()
         try:
             return kind.read(value, base)
         except ValueError as error:
-            raise self.error(key, _rule(kind, value, error)) from error
+            raise SettingsError(self._problem(key, _rule(kind, value, error))) from error
 
     def _variable(self, row: Setting, text: str) -> object:
         try:
@@ -542,26 +565,27 @@ def _registries(
     registries = {}
     for name, values in source.section("registries").items():
         _check_registry(source, f"registries.{name}", values, engines)
-        registries[name] = RegistrySettings(name, **{"certs_dir": certs_dir, **values})
+        if "url" in values:
+            registries[name] = RegistrySettings(name, **{"certs_dir": certs_dir, **values})
     return registries
 
 
 def _check_registry(
     source: _Source, key: str, values: Mapping[str, Any], engines: Mapping[str, EngineSettings]
 ) -> None:
-    """Refuse what each setting allows alone but not with the others."""
+    """Note what each setting allows alone but not with the others."""
     secrets = [name for name in ("password", "password_file") if name in values]
     if "url" not in values:
-        raise source.error(f"{key}.url", "is missing: a registry needs its URL")
+        source.note(f"{key}.url", "is missing: a registry needs its URL")
     if len(secrets) > 1:
-        raise source.error(key, "has both password and password_file: keep one")
+        source.note(key, "has both password and password_file: keep one")
     if bool(secrets) != ("username" in values):
-        raise source.error(key, "needs username and one of password, password_file, or neither")
+        source.note(key, "needs username and one of password, password_file, or neither")
     if secrets and "docker_config" in values:
-        raise source.error(key, "has both a password and docker_config: keep one")
-    if values["engine"] not in engines:
+        source.note(key, "has both a password and docker_config: keep one")
+    if values["engine"] not in {None, *engines}:
         known = ", ".join(sorted(engines))
-        raise source.error(f"{key}.engine", f"names no configured engine. Allowed: {known}")
+        source.note(f"{key}.engine", f"names no configured engine. Allowed: {known}")
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:

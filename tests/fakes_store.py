@@ -119,10 +119,12 @@ class FakeDeletions:
             raise _unknown(deletion_id)
         return deletion
 
-    def page(self, registry: str, n: int, last: str | None) -> Sequence[Deletion]:
+    def page(
+        self, registry: str, n: int, last: str | None, *, whole: bool = False
+    ) -> Sequence[Deletion]:
         newest_first = (self._deletions[key] for key in sorted(self._deletions, reverse=True))
         return [
-            _without_bodies(deletion)
+            deletion if whole else _without_bodies(deletion)
             for deletion in newest_first
             if deletion.registry == registry and (last is None or deletion.id < last)
         ][:n]

@@ -286,11 +286,13 @@ class Blueprint(flask_smorest.Blueprint):
         says: Operation,
         action: str,
         options: type[Schema] = NoOptions,
+        makes: str | None = None,
     ) -> Callable[[Function], Function]:
         """Register a view that changes something, under an audit record of ``action``.
 
         It is called with the Change, the options, where there are any (members of the body of POST
-        and PUT, query parameters of DELETE), and with the names in ``path``.
+        and PUT, query parameters of DELETE), and with the names in ``path``; where it ``makes``
+        something, with the id for that by this name as well.
         """
         parsers = {**guard.PARSERS, **({"reference": Digest.parse} if says.by_digest else {})}
         in_body = says.method in WITH_BODY
@@ -299,7 +301,7 @@ class Blueprint(flask_smorest.Blueprint):
             view = _noting(_answering(self, function, says))
             view = self._with_body(view, options) if in_body else _bodiless(view)
             view = _limited(self._with_query(view, NoOptions if in_body else options), says)
-            self._add(path, guard.audited(view, says.scope, action, parsers), says)
+            self._add(path, guard.audited(view, says.scope, action, parsers, makes), says)
             return function
 
         return register

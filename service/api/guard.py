@@ -25,6 +25,7 @@ from service.domain.errors import (
     Unknown,
     shown,
 )
+from service.domain.identity import new_id
 from service.domain.reference import Digest, Repository, Tag, parse_reference
 
 log = logging.getLogger(__name__)
@@ -87,11 +88,21 @@ def guarded(view: View, scope: str | None, parsers: Mapping[str, Parse]) -> View
     return enter
 
 
-def audited(view: View, scope: str | None, action: str, parsers: Mapping[str, Parse]) -> View:
-    """Let callers with ``scope`` into a view that changes, whose first argument is a Change."""
+def audited(
+    view: View,
+    scope: str | None,
+    action: str,
+    parsers: Mapping[str, Parse],
+    makes: str | None = None,
+) -> View:
+    """Let callers with ``scope`` into a view that changes, whose first argument is a Change.
+
+    ``makes`` names the id of what it makes, which the trail knows before there is such a thing.
+    """
 
     @wraps(view)
     def enter(**names: str) -> Response:
+        names |= {makes: new_id()} if makes else {}
         refusal = _refusal()
         change = _begin(action, names)
 

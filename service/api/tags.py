@@ -42,7 +42,7 @@ from service.domain.removal import Remover
 from service.domain.tagging import Pointed, PointTag, point
 
 TAGS = REPOSITORY + "/-/tags"
-ONE = TAGS + "/<tag>"
+ONE = TAGS + "/<anything:tag>"
 OCI = "application/vnd.oci.image.index.v1+json"
 
 blueprint = Blueprint("tags", "Tags: seeing them, moving them, removing them one by one.")

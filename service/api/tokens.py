@@ -30,7 +30,6 @@ from service.domain.access import GLOB, SCOPES, Caller, Token, hash_secret, new_
 from service.domain.audit import Change
 from service.domain.errors import TokenUnknown
 from service.domain.granting import require_grantable, within_limits
-from service.domain.identity import new_id
 
 SCOPE = "token:admin"
 TOKENS = "/v1/tokens"
@@ -154,14 +153,17 @@ def get_token(token_id: str) -> dict[str, object]:
     ),
     action="token.create",
     options=NewTokenOptions,
+    makes="token_id",
 )
-def create_token(change: Change, options: Options) -> tuple[dict[str, object], int, dict[str, str]]:
+def create_token(
+    change: Change, options: Options, token_id: str
+) -> tuple[dict[str, object], int, dict[str, str]]:
     """Make a token and tell its secret, once.
 
     Nobody grants a scope they lack, other registries or repositories than their own, or more time
     than they have.
     """
-    token, secret = _made(options), new_secret()
+    token, secret = _made(token_id, options), new_secret()
     change.details.update(token_id=token.id, name=token.caller.name, scopes=options["scopes"])
     context.services().store.tokens.create(change, token, hash_secret(secret))
     location = {"Location": f"{requests.path()}/{token.id}"}
@@ -193,7 +195,7 @@ def delete_token(change: Change, token_id: str) -> Response:
     return Response(status=204)
 
 
-def _made(options: Options) -> Token:
+def _made(token_id: str, options: Options) -> Token:
     caller = Caller(
         name=options["name"],
         scopes=frozenset(options["scopes"]),
@@ -204,7 +206,7 @@ def _made(options: Options) -> Token:
     giver, now = auth.caller(), context.services().clock.now()
     require_grantable(giver, caller)
     _require_future(caller.expires_at, now)
-    return Token(new_id(), caller, now, giver.name)
+    return Token(token_id, caller, now, giver.name)
 
 
 def _require_future(expires_at: datetime | None, now: datetime) -> None:

@@ -268,8 +268,10 @@ class Deletions(Protocol):
     def get(self, registry: str, deletion_id: str) -> Deletion:
         """One deletion with bytes; raise DeletionUnknown."""
 
-    def page(self, registry: str, n: int, last: str | None) -> Sequence[Deletion]:
-        """At most ``n`` older than ``last``, newest first; bodies are left empty."""
+    def page(
+        self, registry: str, n: int, last: str | None, *, whole: bool = False
+    ) -> Sequence[Deletion]:
+        """At most ``n`` older than ``last``, newest first; bodies are empty unless ``whole``."""
 
     def indexes(self, registry: str, repository: Repository) -> Sequence[RawManifest]:
         """The indexes that any record of a repository holds, each once, with bytes."""

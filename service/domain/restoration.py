@@ -25,7 +25,8 @@ from service.domain.removal import LOCK_WAIT_SECONDS, lock_name
 from service.domain.survey import absent_children
 from service.domain.untagging import require_writable
 
-RECORDS = 500
+RECORDS = 100
+"""How many are read at a time, with their manifests: some kilobytes each."""
 """Records looked at in one go."""
 
 
@@ -222,10 +223,10 @@ def note_collected(
     A restore looks for itself: what was pushed again since can be restored all the same.
     """
     noted, last = 0, None
-    while page := deletions.page(registry, RECORDS, last):
+    while page := deletions.page(registry, RECORDS, last, whole=True):
         last = page[-1].id
         for one in page:
-            if one.restorable and _needs(deletions.get(registry, one.id), gone):
+            if one.restorable and _needs(one, gone):
                 deletions.mark_collected(change, one.id)
                 noted += 1
     return noted

@@ -66,6 +66,8 @@ def paste(line: str) -> list[Any]:
 def test_the_printed_lines_work_as_printed(demo: Demo) -> None:
     repository, tag, sibling = SHARED
     registries, repositories, tags, delete, restore = demo.lines()
+    assert "nobody has a token" not in demo.said()
+    assert '"__main__"' not in demo.said()
     assert [one["name"] for one in paste(registries)[0]["items"]] == ["default"]
     assert repository in [one["name"] for one in paste(repositories)[0]["items"]]
     [listed] = paste(tags)

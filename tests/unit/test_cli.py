@@ -229,6 +229,41 @@ def test_config_check_prints_what_is_in_force(
     assert "REGISTRY_ADMIN_REGISTRY_URLL is no setting" in said.err
 
 
+WRONG = """
+bind = "nowhere"
+data_dir = 1
+bindd = 1
+[registries."no name"]
+[registries.default]
+engine = "elsewhere"
+password = "hunter2"
+[engines]
+local = 1
+"""
+
+
+def test_config_check_lists_all_that_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.delenv("REGISTRY_ADMIN_DATA_DIR")
+    monkeypatch.setenv("REGISTRY_ADMIN_THREADS", "many")
+    monkeypatch.setenv("REGISTRY_ADMIN_ENGINE_URL", "ftp://engine")
+    file = tmp_path / "c.toml"
+    file.write_text(WRONG)
+    assert run("config", "check", "--config", str(file)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "hunter2" not in said.err
+    places = [line.removeprefix("registry-admin: ").split()[1] for line in said.err.splitlines()]
+    assert sorted(places) == [
+        "REGISTRY_ADMIN_ENGINE_URL", "REGISTRY_ADMIN_THREADS", "bind", "bindd", "data_dir",
+        "engines.local", "registries.'no", "registries.default", "registries.default.engine",
+        "registries.default.url", "registries.no",
+    ]  # fmt: skip
+    assert run("token", "list", "--config", str(file)) == 2
+    assert "config check lists them all" in one_line(capsys)
+
+
 @pytest.mark.parametrize(
     "command", [["config", "check"], ["serve"], ["worker"], ["token", "list"]], ids=" ".join
 )

@@ -88,13 +88,15 @@ class SqlDeletions:
             raise _unknown(deletion_id)
         return found[0]
 
-    def page(self, registry: str, n: int, last: str | None) -> Sequence[Deletion]:
+    def page(
+        self, registry: str, n: int, last: str | None, *, whole: bool = False
+    ) -> Sequence[Deletion]:
         """See the port."""
         query = select(table).where(table.c.registry == registry)
         query = query.order_by(table.c.id.desc()).limit(n)
         if last is not None:
             query = query.where(table.c.id < last)
-        return self._deletions(query, _BARE)
+        return self._deletions(query, _WHOLE if whole else _BARE)
 
     def indexes(self, registry: str, repository: Repository) -> Sequence[RawManifest]:
         """See the port."""

@@ -92,6 +92,15 @@ def test_unknown_records(store: WholeStore, change: Change) -> None:
         store.deletions.discard(change, "0")
 
 
+def test_pages_have_the_bytes_where_they_are_asked_for(store: WholeStore, change: Change) -> None:
+    for number in (1, 2, 3):
+        store.deletions.add(change, deletion(number))
+    newest = store.deletions.page("default", 2, None, whole=True)
+    assert newest == [deletion(3), deletion(2)]
+    assert store.deletions.page("default", 2, newest[-1].id, whole=True) == [deletion(1)]
+    assert all(raw.body == b"" for raw in store.deletions.page("default", 1, None)[0].manifests)
+
+
 def test_state_and_collected_move_on(store: WholeStore, change: Change) -> None:
     store.deletions.add(change, deletion())
     store.deletions.set_state(change, deletion().id, "restoring")

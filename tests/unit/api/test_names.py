@@ -82,7 +82,9 @@ def test_such_names_are_told_apart_from_unknown_ones(bed: Bed, name: str) -> Non
     assert answer.problem == (400, "invalid-repository-name")
 
 
-@pytest.mark.parametrize("tag", [".hidden", "-x", "t" * 129, "%00", "a%20b", "a:b", "%E2%82%AC"])
+@pytest.mark.parametrize(
+    "tag", [".hidden", "-x", "t" * 129, "%00", "a%20b", "a:b", "%E2%82%AC", "a%2Fb"]
+)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_malformed_tags_are_400(bed: Bed, method: str, tag: str) -> None:
     body = {"tag": "1.0"} if method == "PUT" else None

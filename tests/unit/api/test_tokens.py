@@ -76,6 +76,7 @@ def test_the_record_tells_whom_was_given_what_but_no_secret(bed: Bed) -> None:
         "name": "new",
         "scopes": ["registry:read"],
     }
+    assert event.attempt.target == token["id"]
     assert token["secret"] not in repr(event)
 
 

@@ -8,9 +8,9 @@ from service.domain.audit import Attempt, AuditTrail, Change
 from service.domain.deletion import RemoveManifest, RemoveTag
 from service.domain.deletion_record import Deletion
 from service.domain.errors import ManifestRefused
-from service.domain.reference import Repository, Tag
+from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import Remover
-from service.domain.restoration import Restorer
+from service.domain.restoration import Restorer, note_collected
 from tests.fakes import FakeRegistry, image, index
 from tests.fakes_store import FakeStore, WallClock
 from tests.unit.domain.worlds import REPOSITORY, World
@@ -64,3 +64,24 @@ def test_a_child_that_another_deletion_took_comes_back_with_its_index() -> None:
     done = world.restore(whole)
     assert [raw.digest for raw in done.manifests][-1] == index(leaf, other).digest
     assert (world.tags, world.manifests) == before
+
+
+def test_what_a_collection_took_is_noted_without_asking_for_each_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(FakeRegistry())
+    images = [image(name) for name in ("a", "b", "c")]
+    for number, one in enumerate(images):
+        world.registry.push(REPOSITORY, one, f"{number}")
+    removed = [world.remove(RemoveTag(REPOSITORY, Tag(f"{number}"))) for number in range(3)]
+    gone = {Digest.of(images[1].blobs[0])}
+    deletions, trail = world.store.deletions, AuditTrail(world.store.audit)
+
+    def get(*_: object) -> Deletion:
+        raise AssertionError("asked for a single record")
+
+    with monkeypatch.context() as patch, trail.attempt(Attempt("test", "tester")) as change:
+        patch.setattr(deletions, "get", get)
+        assert note_collected(deletions, change, world.registry.name, gone) == 1
+    collected = [deletions.get(world.registry.name, one.id).collected for one in removed]
+    assert collected == [False, True, False]
