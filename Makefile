@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+RUN_STAMP := $(VENV)/.run-stamp
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := service demo tests $(wildcard bench)
 LOCKS := requirements/build.txt requirements/runtime.txt requirements/dev.txt
@@ -30,12 +31,18 @@ $(BIN)/python:
 	PYTHON=$(PYTHON) scripts/system-packages setup
 	$(PYTHON) -m venv $(VENV)
 
+# What the service needs and no more: who wants to see it need not wait for what its tests use.
+$(RUN_STAMP): $(filter-out %/dev.txt,$(LOCKS)) pyproject.toml service/__init__.py | $(BIN)/python
+	$(PIP_INSTALL) --require-hashes $(patsubst %,--requirement %,$(filter %.txt,$^))
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
 $(STAMP): $(LOCKS) pyproject.toml service/__init__.py | $(BIN)/python
 	$(PIP_INSTALL) --require-hashes --requirement requirements/dev.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
-run: setup ## the API on 127.0.0.1, with a demonstration registry when none is configured
+run: $(RUN_STAMP) ## the API on 127.0.0.1, with a demonstration registry when none is configured
 	@PYTHON=$(PYTHON) scripts/system-packages run
 	@exec $(BIN)/python -m demo
 

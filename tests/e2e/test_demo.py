@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,20 @@ import pytest
 from demo.content import SHARED
 from demo.processes import free_port, wait_until
 from tests.e2e.bed.http import ask
+from tests.e2e.bed.programs import need
 from tests.e2e.bed.workspace import Child, Workspace, family, is_alive
+
+ROOT = Path(__file__).parents[2]
+DEMO = (sys.executable, "-m", "demo")
+PROMISED_SECONDS = 180
 
 
 class Demo:
     """`python -m demo` in a folder of its own."""
 
-    def __init__(self, workspace: Workspace, **environment: str) -> None:
+    def __init__(
+        self, workspace: Workspace, argv: tuple[str, ...] = DEMO, **environment: str
+    ) -> None:
         self.data_dir = workspace.folder("demo")
         self.url = f"http://127.0.0.1:{free_port()}"
         clean = {key: value for key, value in os.environ.items() if "REGISTRY_ADMIN" not in key}
@@ -29,12 +37,12 @@ class Demo:
             "REGISTRY_ADMIN_BIND": self.url.removeprefix("http://"),
             "REGISTRY_ADMIN_DATA_DIR": str(self.data_dir),
         }
-        argv = [sys.executable, "-m", "demo"]
         log = self.data_dir.with_suffix(".log")
         self.child = Child(workspace, argv, log, clean | own | environment)
 
-    def wait(self) -> None:
-        wait_until(lambda: "restore it" in self.said() or not self.child.is_running(), 90, "demo")
+    def wait(self, seconds: float = 90) -> None:
+        ready = "restore it"
+        wait_until(lambda: ready in self.said() or not self.child.is_running(), seconds, "demo")
         assert self.child.is_running(), self.said()
 
     def said(self) -> str:
@@ -116,6 +124,30 @@ def test_what_is_missing_is_named(workspace: Workspace, tmp_path: Path) -> None:
     made = Demo(workspace, PATH=str(tmp_path), DOCKER_HOST=f"unix://{tmp_path}/none")
     assert made.child.process.wait(60) == 1
     assert "apt-get install docker-registry" in made.said()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * PROMISED_SECONDS)
+def test_from_a_fresh_clone_to_the_first_deletion(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one command, where packages are cached: as whoever finds the project would do it."""
+    for name in ("PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    clone, started = workspace.folder("clone") / "registry-admin", time.monotonic()
+    subprocess.run([need("git", "git"), "clone", "--quiet", ROOT, clone], check=True)
+    made = Demo(workspace, ("make", "-C", str(clone), "run"))
+    made.wait(2 * PROMISED_SECONDS)
+    ready = time.monotonic() - started
+    deletion, survivor = paste(made.lines()[3])
+    seconds = time.monotonic() - started
+    with capsys.disabled():
+        sys.stdout.write(f"\nready after {ready:.0f} s, first deletion after {seconds:.0f} s\n")
+    made.child.stop()
+    _, tag, sibling = SHARED
+    assert deletion["tags_removed"] == [tag]
+    assert survivor["name"] == sibling
+    assert seconds < PROMISED_SECONDS
 
 
 def children(pid: int) -> list[int]:

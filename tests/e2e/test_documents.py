@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +16,14 @@ from tests.e2e.bed.documents import DOCS, Terminal, blocks
 from tests.e2e.bed.engine import Engine
 from tests.e2e.bed.programs import need
 from tests.e2e.bed.registry import MakeRegistry
-from tests.e2e.bed.service import MakeService
+from tests.e2e.bed.service import MakeService, registry_table
 
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]+)(?:#([^)]*))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+TASKS = (
+    "connect", "delete", "undo", "collect", "timetable", "restart", "ulimits", "core dump",
+    "scale out", "back up", "upgrade",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +51,33 @@ def terminal(
     engine.client.containers.get("shop-api").remove(force=True)
     docker_command("rmi", "shop:1")
     assert shop.id
+
+
+def test_connecting(
+    module_registry: MakeRegistry, module_service: MakeService, tmp_path: Path
+) -> None:
+    registry = module_registry(tls=True, htpasswd=("ada", "s3cret"))
+    table = {name: value for name, value in registry_table(registry).items() if name != "ca_file"}
+    service = module_service(settings={"registries": {"default": table}})
+    said = Terminal(service, tmp_path).type(
+        "connect.md",
+        REGISTRY_HOST=registry.url.removeprefix("https://"),
+        AUTHORITY=str(registry.ca_file),
+    )
+    before, after, status, auth = values(said)
+    assert before["status"] == "untrusted"
+    assert (after["status"], after["problem"], after["tls"]["verified"]) == ("up", None, True)
+    assert (status, auth["scheme"], auth["username"]) == ("up", "basic", "ada")
+
+
+def values(said: str) -> list[Any]:
+    """All JSON values of an output."""
+    found, rest = [], said.strip()
+    while rest:
+        value, end = json.JSONDecoder().raw_decode(rest)
+        found.append(value)
+        rest = rest[end:].strip()
+    return found
 
 
 def test_deleting_and_undoing(terminal: Terminal) -> None:
@@ -83,5 +118,18 @@ PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 @pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = DOCS / page
-    for target in LINK.findall(path.read_text()):
+    for target, anchor in LINK.findall(path.read_text()):
         assert (path.parent / target).exists(), f"{page} links to {target}"
+        if anchor:
+            assert anchor in anchors(path.parent / target), f"{page} links to {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Where links into a page may lead, as forges name its headings."""
+    headings = HEADING.findall(page.read_text())
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+def test_the_guide_names_every_task_at_a_glance() -> None:
+    table = [line for line in (DOCS / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert [task for task in TASKS if task not in "".join(table)] == []
