@@ -136,7 +136,7 @@ class RunningRegistry:
         """Make a pusher for it; close it after, or use it in a `with`."""
         pair = self.client_pair
         cert = (str(pair.certificate), str(pair.key)) if pair else None
-        return Pusher(self.url, self.credentials, str(self.ca_file or True), cert)
+        return Pusher(self.url, self.credentials, str(self.ca_file) if self.ca_file else True, cert)
 
     def snapshot(self) -> dict[str, dict[str, str | None]]:
         """Give `{repository: {tag: digest}}`, None for a tag whose manifest is gone."""
