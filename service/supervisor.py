@@ -240,6 +240,9 @@ class Supervisor:
     def _stop(self, children: Sequence[Child]) -> None:
         """End the children: politely, after STOP_SECONDS or a second signal by force."""
         asked = self._wakeup.signals
+        # Held open, it would take connections that nobody is left to answer: a proxy in front
+        # could not tell that another replica is to be asked.
+        self._listener.close()
         _signal(children, os.kill, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while any(child.process for child in children):
