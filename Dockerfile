@@ -30,6 +30,10 @@ RUN command -v tini >/dev/null \
  || { apt-get update && apt-get install --yes --no-install-recommends tini \
    && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /opt/registry-admin /opt/registry-admin
+# Python's own modules come without bytecode: what the service uses of them is compiled now, since
+# at run time nobody may write it, and each process would do it anew.
+RUN /opt/registry-admin/bin/python -c \
+    "import asyncio, service.app, service.cli, service.supervisor, service.web, service.wiring"
 # A named volume takes over owner and mode from here.
 COPY --from=build --chown=10001:10001 /data /var/lib/registry-admin
 ENV PATH=/opt/registry-admin/bin:$PATH \

@@ -9,19 +9,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import availability, compare, fill, jobs, parts, recreation
+from bench import availability, compare, fill, jobs, parts, recreation, scale, start
 from bench.content import Catalog
 from bench.report import Table
 from bench.site import site
+
+KINDS = ("inventory", "operation", "start", "scale")
 
 
 def main() -> None:
     """Measure what was asked for and print its table."""
     asked = arguments()
     print(machine())
-    table = inventory(asked) if asked.only != "operation" else Table()
-    if asked.only != "inventory":
+    wanted = {asked.only} if asked.only else set(KINDS)
+    table = inventory(asked) if "inventory" in wanted else Table()
+    if "operation" in wanted:
         operation(asked.rounds, asked.idle, table)
+    if "start" in wanted:
+        start.measure(asked.rounds, table)
+    if "scale" in wanted:
+        with scale.deployment() as (engine, stack):
+            scale.measure(engine, stack, asked.rounds, table)
     print(table)
 
 
@@ -59,7 +67,7 @@ def machine() -> str:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=("inventory", "operation"), help="one half of it")
+    parser.add_argument("--only", choices=KINDS, help="one part of it")
     parser.add_argument("--registry", help="URL of an empty registry to use instead of an own one")
     for name, default, what in (
         ("rounds", 5, "measurements of each kind"),

@@ -46,8 +46,8 @@ def service(folder: Path, registry_url: str) -> Iterator[Service]:
     ``folder`` is new: nothing is cached.
     """
     folder.mkdir()
-    address = f"127.0.0.1:{free_port()}"
-    environment = _environment(folder, address, registry_url)
+    address, environment = alone(folder)
+    environment["REGISTRY_ADMIN_REGISTRY_URL"] = registry_url
     token = _token(environment)
     child = Child(registry_admin("serve"), folder / "log", environment)
     url = f"http://{address}"
@@ -60,14 +60,15 @@ def service(folder: Path, registry_url: str) -> Iterator[Service]:
         child.stop()
 
 
-def _environment(folder: Path, address: str, registry_url: str) -> dict[str, str]:
-    """Give the machine's environment without settings of the service that others are for."""
+def alone(folder: Path) -> tuple[str, dict[str, str]]:
+    """Give an address for a service without a registry, and its environment.
+
+    The machine's without settings of the service that others are for.
+    """
+    address = f"127.0.0.1:{free_port()}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_ADMIN_")}
-    return clean | {
-        "REGISTRY_ADMIN_BIND": address,
-        "REGISTRY_ADMIN_DATA_DIR": str(folder / "data"),
-        "REGISTRY_ADMIN_REGISTRY_URL": registry_url,
-    }
+    own = {"REGISTRY_ADMIN_BIND": address, "REGISTRY_ADMIN_DATA_DIR": str(folder / "data")}
+    return address, clean | own
 
 
 def _token(environment: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 INVENTORY = "--only inventory --rounds 1 --repositories 4 --sample 1 --many 60"
+START = "--only start --rounds 1"
 OPERATION = "--only operation --rounds 1 --idle 1"
 
 
@@ -32,6 +33,12 @@ def test_the_bench_of_reading_prints_its_table_whatever_the_times() -> None:
     assert len(rows) == 9
     for name in ("API cold, connections: 4 / plain loop", "skopeo", "RSS, MiB"):
         assert any(name in row for row in rows)
+
+
+def test_the_bench_of_starting_prints_its_table_whatever_the_times() -> None:
+    first, again = judged(START)
+    assert first.startswith("first start to ready")
+    assert again.startswith("start to ready")
 
 
 @pytest.mark.soak

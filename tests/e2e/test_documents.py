@@ -115,7 +115,7 @@ def test_backing_up(terminal: Terminal) -> None:
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 
 
-@pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md", "../CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = DOCS / page
     for target, anchor in LINK.findall(path.read_text()):

@@ -4,18 +4,33 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from tests.e2e.bed.http import Answer
 from tests.e2e.bed.registry import RunningRegistry
-from tests.e2e.bed.service import Service
 
 REGISTRY = "/v1/registries/default"
 PROBLEM = "application/problem+json"
 ZEROS = "sha256:" + 64 * "0"
 
 Found = TypeVar("Found")
+
+
+class Asked(Protocol):
+    """The service, wherever it runs."""
+
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        token: str | None = "",
+        body: Any = None,  # noqa: ANN401 - what JSON can say
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """Send one request; as an administrator unless a token is named, None for nobody."""
 
 
 def repository_path(repository: str, rest: str = "", registry: str = REGISTRY) -> str:
@@ -37,19 +52,19 @@ def query(**options: object) -> str:
     return f"?{urlencode(texts)}" if texts else ""
 
 
-def get(service: Service, path: str, **options: object) -> Any:  # noqa: ANN401 - JSON
+def get(service: Asked, path: str, **options: object) -> Any:  # noqa: ANN401 - JSON
     """Give the document of a 200."""
     answer = service.ask(path + query(**options))
     assert answer.status == 200, (path, answer.body)
     return answer.json()
 
 
-def pages(service: Service, path: str, **options: object) -> list[Any]:
+def pages(service: Asked, path: str, **options: object) -> list[Any]:
     """Follow ``next`` to the end; gives all items."""
     return [item for page in each_page(service, path, **options) for item in page]
 
 
-def each_page(service: Service, path: str, **options: object) -> Iterator[list[Any]]:
+def each_page(service: Asked, path: str, **options: object) -> Iterator[list[Any]]:
     following: str | None = path + query(**options)
     while following:
         answer = service.ask(following)
@@ -61,21 +76,21 @@ def each_page(service: Service, path: str, **options: object) -> Iterator[list[A
         yield document["items"]
 
 
-def delete(service: Service, path: str, **options: object) -> Any:  # noqa: ANN401 - JSON
+def delete(service: Asked, path: str, **options: object) -> Any:  # noqa: ANN401 - JSON
     """Delete what is at a path; gives the deletion."""
     answer = service.ask(path + query(**options), "DELETE")
     assert answer.status == 200, (path, answer.body)
     return answer.json()
 
 
-def restore(service: Service, deletion: Mapping[str, Any], **options: object) -> Any:  # noqa: ANN401 - JSON
+def restore(service: Asked, deletion: Mapping[str, Any], **options: object) -> Any:  # noqa: ANN401 - JSON
     """Restore a deletion; gives what was put back."""
     answer = try_restore(service, deletion, **options)
     assert answer.status == 200, answer.body
     return answer.json()
 
 
-def try_restore(service: Service, deletion: Mapping[str, Any], **options: object) -> Answer:
+def try_restore(service: Asked, deletion: Mapping[str, Any], **options: object) -> Answer:
     path = f"{REGISTRY}/deletions/{deletion['id']}/restore"
     return service.ask(path, "POST", body=options)
 

@@ -17,7 +17,7 @@ import psycopg
 from demo.images import Manifest, base_layer, digest_of, image, layer, sample
 from service.domain.collectable import Mode
 from service.domain.collection import AFTERWARDS, STEPS
-from tests.e2e.bed.api import REGISTRY, get
+from tests.e2e.bed.api import REGISTRY, Asked, get
 from tests.e2e.bed.http import Answer
 from tests.e2e.bed.registry import ACCEPT, RunningRegistry
 from tests.e2e.bed.service import Service
@@ -36,11 +36,11 @@ def steps(mode: Mode) -> tuple[str, ...]:
     return (*STEPS[mode], *AFTERWARDS)
 
 
-def start(service: Service, path: str = RUNS, /, **body: object) -> Answer:
+def start(service: Asked, path: str = RUNS, /, **body: object) -> Answer:
     return service.ask(path, "POST", body=body)
 
 
-def ended(service: Service, path: str = RUNS, /, **body: object) -> Any:  # noqa: ANN401 - JSON
+def ended(service: Asked, path: str = RUNS, /, **body: object) -> Any:  # noqa: ANN401 - JSON
     """Start a job and give it when it has ended."""
     prefer = {"Prefer": "wait=60"}
     answer = service.ask(path, "POST", body=body, headers=prefer, timeout=90)
@@ -48,7 +48,7 @@ def ended(service: Service, path: str = RUNS, /, **body: object) -> Any:  # noqa
     return answer.json()
 
 
-def succeeded(service: Service, path: str = RUNS, /, **body: object) -> Any:  # noqa: ANN401 - JSON
+def succeeded(service: Asked, path: str = RUNS, /, **body: object) -> Any:  # noqa: ANN401 - JSON
     """Start a job; give its result."""
     job = ended(service, path, **body)
     assert job["state"] == "succeeded", job["error"]

@@ -55,7 +55,52 @@ class Collected:
     stderr: str
 
 
-class RunningRegistry:
+class RegistryClient:
+    """What a test asks of a registry itself, whoever runs it."""
+
+    url: str
+    credentials: tuple[str, str] | None = None
+
+    def ask(self, path: str, method: str = "GET", **options: Any) -> Answer:  # noqa: ANN401
+        """Send one request, with the registry's credentials and certificates."""
+        options = {"credentials": self.credentials, "context": self.context()} | options
+        return ask(urljoin(self.url, path), method, **options)
+
+    def context(self) -> ssl.SSLContext | None:
+        """Give whom to trust; none on plain HTTP."""
+        return None
+
+    def pusher(self) -> Pusher:
+        """Make a pusher for it; close it after, or use it in a `with`."""
+        return Pusher(self.url, self.credentials)
+
+    def snapshot(self) -> dict[str, dict[str, str | None]]:
+        """Give `{repository: {tag: digest}}`, None for a tag whose manifest is gone."""
+        return {name: self.tags(name) for name in self.repositories()}
+
+    def repositories(self) -> list[str]:
+        found: list[str] = []
+        path: str | None = "/v2/_catalog?n=1000"
+        while path:
+            answer = self.ask(path)
+            found += answer.json()["repositories"] or []
+            link = re.match(r'<([^>]+)>; *rel="next"', answer.headers.get("link", ""))
+            path = link[1] if link else None
+        return found
+
+    def tags(self, repository: str) -> dict[str, str | None]:
+        answer = self.ask(f"/v2/{repository}/tags/list")
+        names = answer.json().get("tags") or []
+        return {name: self.digest(repository, name) for name in names}
+
+    def digest(self, repository: str, reference: str) -> str | None:
+        """Give the digest a reference resolves to, None when it doesn't."""
+        headers = {"Accept": ACCEPT}
+        answer = self.ask(f"/v2/{repository}/manifests/{reference}", "HEAD", headers=headers)
+        return answer.headers.get("docker-content-digest")
+
+
+class RunningRegistry(RegistryClient):
     """A registry container that answers, and what a test needs to know of it."""
 
     def __init__(self, engine: Engine, image: str, shape: Shape) -> None:
@@ -124,44 +169,13 @@ class RunningRegistry:
             error.add_note(self.container.logs(tail=20).decode())
             raise
 
-    def ask(self, path: str, method: str = "GET", **options: Any) -> Answer:  # noqa: ANN401
-        """Send one request, with the registry's credentials and certificates."""
-        options = {"credentials": self.credentials, "context": self.context()} | options
-        return ask(urljoin(self.url, path), method, **options)
-
     def context(self) -> ssl.SSLContext | None:
         return self.authority.trust(self.client_pair) if self.authority else None
 
     def pusher(self) -> Pusher:
-        """Make a pusher for it; close it after, or use it in a `with`."""
         pair = self.client_pair
         cert = (str(pair.certificate), str(pair.key)) if pair else None
         return Pusher(self.url, self.credentials, str(self.ca_file) if self.ca_file else True, cert)
-
-    def snapshot(self) -> dict[str, dict[str, str | None]]:
-        """Give `{repository: {tag: digest}}`, None for a tag whose manifest is gone."""
-        return {name: self.tags(name) for name in self.repositories()}
-
-    def repositories(self) -> list[str]:
-        found: list[str] = []
-        path: str | None = "/v2/_catalog?n=1000"
-        while path:
-            answer = self.ask(path)
-            found += answer.json()["repositories"] or []
-            link = re.match(r'<([^>]+)>; *rel="next"', answer.headers.get("link", ""))
-            path = link[1] if link else None
-        return found
-
-    def tags(self, repository: str) -> dict[str, str | None]:
-        answer = self.ask(f"/v2/{repository}/tags/list")
-        names = answer.json().get("tags") or []
-        return {name: self.digest(repository, name) for name in names}
-
-    def digest(self, repository: str, reference: str) -> str | None:
-        """Give the digest a reference resolves to, None when it doesn't."""
-        headers = {"Accept": ACCEPT}
-        answer = self.ask(f"/v2/{repository}/manifests/{reference}", "HEAD", headers=headers)
-        return answer.headers.get("docker-content-digest")
 
     def garbage_collect(self, *, dry_run: bool = False, delete_untagged: bool = False) -> Collected:
         """Run the registry's own collection in the container; the caller restarts it."""

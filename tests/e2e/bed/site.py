@@ -6,12 +6,12 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from demo.images import Manifest, digest_of
-from tests.e2e.bed.api import ZEROS
+from tests.e2e.bed.api import ZEROS, Asked
 from tests.e2e.bed.proxy import Proxy, Seen
-from tests.e2e.bed.registry import ACCEPT, MakeRegistry, RunningRegistry
+from tests.e2e.bed.registry import ACCEPT, MakeRegistry, RegistryClient, RunningRegistry
 from tests.e2e.bed.service import MakeService, Service
 
 REPOSITORIES = "docker/registry/v2/repositories"
@@ -31,12 +31,11 @@ class Look:
 
 
 @dataclass
-class Site:
-    """Where a test works: each in a repository of its own."""
+class Place:
+    """A registry and a service for it, where tests work: each in a repository of its own."""
 
-    registry: RunningRegistry
-    proxy: Proxy
-    service: Service
+    registry: RegistryClient
+    service: Asked
     known: dict[str, set[str]] = field(default_factory=dict)
 
     def fill(self, tags: Mapping[str, Manifest], *untagged: Manifest, repository: str = "") -> str:
@@ -57,6 +56,31 @@ class Site:
         served = {one for one in known if self.registry.digest(repository, one) == one}
         return Look(self.registry.tags(repository), frozenset(served))
 
+    def pull(self, repository: str, reference: str, *, absent: Iterable[str] = ()) -> None:
+        """Fetch a manifest and all it needs as a client does, and check every byte."""
+        headers = {"Accept": ACCEPT}
+        answer = self.registry.ask(f"/v2/{repository}/manifests/{reference}", headers=headers)
+        assert answer.status == 200, (repository, reference, answer.body)
+        assert digest_of(answer.body) == answer.headers["docker-content-digest"]
+        document = json.loads(answer.body)
+        for child in document.get("manifests", ()):
+            if child["digest"] not in set(absent):
+                self.pull(repository, child["digest"], absent=absent)
+        config = [document["config"]] if "config" in document else []
+        for blob in [*config, *document.get("layers", ())]:
+            found = self.registry.ask(f"/v2/{repository}/blobs/{blob['digest']}")
+            assert (found.status, digest_of(found.body)) == (200, blob["digest"])
+
+
+@dataclass
+class Site(Place):
+    """A place where is seen what the service sends, and what the registry stores."""
+
+    registry: RunningRegistry
+    service: Service
+    _: KW_ONLY
+    proxy: Proxy
+
     def dangle(self, repository: str, tag: str) -> None:
         """Take a tag's manifest away in the registry's storage, and leave the tag."""
         folder = self.registry.storage() / REPOSITORIES / repository / "_manifests"
@@ -76,21 +100,6 @@ class Site:
         assert self.changes() == []
         assert not repository or self.look(repository) == before
 
-    def pull(self, repository: str, reference: str, *, absent: Iterable[str] = ()) -> None:
-        """Fetch a manifest and all it needs as a client does, and check every byte."""
-        headers = {"Accept": ACCEPT}
-        answer = self.registry.ask(f"/v2/{repository}/manifests/{reference}", headers=headers)
-        assert answer.status == 200, (repository, reference, answer.body)
-        assert digest_of(answer.body) == answer.headers["docker-content-digest"]
-        document = json.loads(answer.body)
-        for child in document.get("manifests", ()):
-            if child["digest"] not in set(absent):
-                self.pull(repository, child["digest"], absent=absent)
-        config = [document["config"]] if "config" in document else []
-        for blob in [*config, *document.get("layers", ())]:
-            found = self.registry.ask(f"/v2/{repository}/blobs/{blob['digest']}")
-            assert (found.status, digest_of(found.body)) == (200, blob["digest"])
-
 
 def is_probe(seen: Seen) -> bool:
     """Tell the deletion of what cannot be there, which shows whether deletion is enabled."""
@@ -108,4 +117,4 @@ def open_site(make: MakeRegistry, serve: MakeService, **shape: object) -> Iterat
     """Start all three; the shape is the registry's."""
     registry = make(**shape)
     with contextlib.closing(Proxy(registry.url, registry.context())) as proxy:
-        yield Site(registry, proxy, serve(registry, url=proxy.url))
+        yield Site(registry, serve(registry, url=proxy.url), proxy=proxy)

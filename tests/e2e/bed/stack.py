@@ -1,7 +1,7 @@
 """The image of the Dockerfile and the files of deploy/, run as they are on the bed's engine.
 
-Where nothing can be pulled, Debian's packages make the images that the files name: one base with
-Python and the programs beside the service, and PostgreSQL's with an entrypoint of the bed.
+Where nothing can be pulled, Debian's packages make the images that the files name: one with the
+Python that is the base, one with the programs beside the service.
 """
 
 import json
@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,89 +22,100 @@ from demo.processes import free_port, wait_until
 from tests.e2e.bed.clients import run
 from tests.e2e.bed.engine import IMAGES, Engine
 from tests.e2e.bed.http import Answer, ask
+from tests.e2e.bed.packages import root_file_system
 from tests.e2e.bed.programs import need
+from tests.e2e.bed.registry import RegistryClient
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
-CODENAME = "bookworm"
-PARTS = "python3,python3-venv,tini,ca-certificates,haproxy,caddy,postgresql"
-LEFT_OUT = ("doc", "man", "locale")
+SHELL = ("base-files", "coreutils", "dash")
+BASE = (*SHELL, "ca-certificates", "libstdc++6", "python3", "python3-venv", "tini")
+BESIDE = (*SHELL, "caddy", "haproxy", "postgresql", "util-linux")
 BUILD_SECONDS = 600
 READY_SECONDS = 90
 
 # What PostgreSQL's own image does at its first start, as far as our files use it.
-POSTGRES = """\
+POSTGRES = b"""\
 #!/bin/sh
 set -eu
 D=/var/lib/postgresql/data
 B=$(echo /usr/lib/postgresql/*/bin)
-as() { su postgres -s /bin/sh -c "$1"; }
+as() { setpriv --reuid=postgres --regid=70 --clear-groups "$@"; }
 if [ ! -s $D/PG_VERSION ]; then
   chown postgres $D
   printf %s "$POSTGRES_PASSWORD" >/tmp/password
   chown postgres /tmp/password
-  as "$B/initdb -E UTF8 -U $POSTGRES_USER --pwfile=/tmp/password -A scram-sha-256 $D"
+  as $B/initdb --no-sync -E UTF8 -U $POSTGRES_USER --pwfile=/tmp/password -A scram-sha-256 $D
   echo "host all all all scram-sha-256" >>$D/pg_hba.conf
-  echo "CREATE DATABASE $POSTGRES_DB;" | as "$B/postgres --single -D $D postgres"
+  echo "CREATE DATABASE $POSTGRES_DB;" | as $B/postgres --single -j -c jit=off -D $D postgres
 fi
-exec su postgres -s /bin/sh -c \\
-  "exec $B/postgres -D $D -c listen_addresses=* -c unix_socket_directories=/tmp"
+exec setpriv --reuid=postgres --regid=70 --clear-groups \
+  $B/postgres -D $D -c jit=off -c listen_addresses='*' -c unix_socket_directories=/tmp
 """
+
+
+# Compose as a program of its own, and an image that is built already, as the Dockerfile says.
+DOCKER = """\
+#!/bin/sh
+case $1 in
+  compose) shift; exec docker-compose "$@" ;;
+  build) exit ;;
+  *) exec "$REAL_DOCKER" "$@" ;;
+esac
+"""
+PAGE = ROOT / "docs" / "deploy.md"
+
+
+def printed(heading: str) -> list[str]:
+    """Give the blocks that docs/deploy.md has to be typed below a heading."""
+    _, _, below = PAGE.read_text().partition(f"\n## {heading}\n")
+    section, _, _ = below.partition("\n## ")
+    return re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Images:
-    """Names of images on the bed's engine."""
+    """Names of images on the bed's engine; `beside` has PostgreSQL, Caddy and HAProxy."""
 
     base: str
     service: str
-    postgres: str
+    beside: str
 
 
 def build_images(engine: Engine) -> Images:
     """Make the base of Debian's packages, then the service's image as the Dockerfile says."""
     owner = engine.workspace.owner
-    base, service, postgres = (
-        f"{IMAGES}/{name}:1-{owner}" for name in ("base", "service", "postgres")
-    )
-    folder = engine.workspace.folder("images")
-    _import_base(engine, folder, base)
-    _build_service(engine, folder / "context", base, service)
-    entry = folder / "postgres"
-    entry.mkdir()
-    (entry / "entry").write_text(POSTGRES)
-    (entry / "entry").chmod(0o755)
-    (entry / "Dockerfile").write_text(f'FROM {base}\nCOPY entry /entry\nENTRYPOINT ["/entry"]\n')
-    _docker_build(engine, entry, postgres)
-    return Images(base, service, postgres)
+    names = Images(*(f"{IMAGES}/{name}:1-{owner}" for name in ("base", "service", "beside")))
+    context = engine.workspace.folder("images") / "context"
+    with ThreadPoolExecutor() as hands:
+        wheels = hands.submit(_fill, context)
+        beside = root_file_system(BESIDE, {"entry": POSTGRES})
+        engine.load(root_file_system(BASE, {}), names.base, "ENV PATH=/usr/sbin:/usr/bin")
+        wheels.result()
+        built = hands.submit(_build_service, engine, context, names)
+        engine.load(beside, names.beside, 'CMD ["/entry"]', "ENV PATH=/usr/sbin:/usr/bin")
+        built.result()
+    return names
 
 
-def _import_base(engine: Engine, folder: Path, name: str) -> None:
-    archive = folder / "base.tar"
-    left_out = [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in LEFT_OUT]
-    argv = [str(need("mmdebstrap", "mmdebstrap")), "--quiet", "--variant=minbase", "--mode=root"]
-    argv += [f"--include={PARTS}", *left_out, CODENAME, str(archive)]
-    subprocess.run(argv, check=True, timeout=BUILD_SECONDS, capture_output=True)
-    repository, _, tag = name.partition(":")
-    engine.client.api.import_image(str(archive), repository=repository, tag=tag)
-    archive.unlink()
-
-
-def _build_service(engine: Engine, context: Path, base: str, name: str) -> None:
-    """Build from what is in the repository, with wheels at hand: the engine has no network."""
+def _fill(context: Path) -> None:
+    """Copy what is in the repository, with wheels at hand: the engine has no network."""
     context.mkdir()
     for part in ("Dockerfile", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / part, context / part)
     for part in ("requirements", "service", "demo"):
         shutil.copytree(ROOT / part, context / part, ignore=shutil.ignore_patterns("__pycache__"))
-    _wheels(engine, base, context)
-    arguments = {"BASE": base, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/src/wheels"}
-    _docker_build(engine, context, name, **arguments, VERSION="1.2.3", REVISION="abc")
+    _wheels(context)
 
 
-def _wheels(engine: Engine, base: str, context: Path) -> None:
+def _build_service(engine: Engine, context: Path, names: Images) -> None:
+    """Build as behind a firewall."""
+    arguments = {"BASE": names.base, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/src/wheels"}
+    _docker_build(engine, context, names.service, **arguments, VERSION="1.2.3", REVISION="abc")
+
+
+def _wheels(context: Path) -> None:
     """Fetch the locked wheels for the base's Python, whatever Python the tests run on."""
-    version = _python_of(engine, base)
     locked = (context / "requirements/runtime.txt").read_text()
     locked = re.sub(r"^pywin32==.*?\n(?! )", "", locked, flags=re.MULTILINE | re.DOTALL)
     wanted = context / "wanted.txt"
@@ -111,18 +123,16 @@ def _wheels(engine: Engine, base: str, context: Path) -> None:
     wanted.write_text(re.sub(r" ; [^\\]*", " ", locked))
     tags = [f"--platform={one}_{platform.machine()}" for one in ("manylinux_2_28", "manylinux2014")]
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    argv += ["--only-binary=:all:", f"--python-version={version}", *tags]
+    argv += ["--only-binary=:all:", f"--python-version={_python()}", *tags]
     argv += ["--requirement", str(wanted), "--requirement", str(ROOT / "requirements/build.txt")]
     argv += ["--dest", str(context / "wheels")]
     subprocess.run(argv, check=True, timeout=BUILD_SECONDS, capture_output=True)
 
 
-def _python_of(engine: Engine, image: str) -> str:
+def _python() -> str:
+    """Give the version of Debian's Python, which the base has."""
     program = "import platform; print(platform.python_version())"
-    said: bytes = engine.client.containers.run(
-        image, ["python3", "-c", program], network_mode="none", remove=True, labels=engine.labels
-    )
-    return said.decode().strip()
+    return run(["/usr/bin/python3", "-c", program], {}).decode().strip()
 
 
 def _docker_build(engine: Engine, context: Path, name: str, **arguments: str) -> None:
@@ -136,71 +146,139 @@ def _docker_build(engine: Engine, context: Path, name: str, **arguments: str) ->
 
 
 @dataclass
+class StackRegistry(RegistryClient):
+    """The registry of a stack."""
+
+    url: str
+
+
+@dataclass
 class Stack:
     """Compose files of deploy/ that run under a project's name, reached on 127.0.0.1."""
 
     project: str
     files: tuple[str, ...]
     environment: Mapping[str, str]
-    api: str
-    token: str = ""
+    url: str
+    replicas: tuple[str, ...]
+    folder: Path
+    secret: str = ""
 
-    def compose(self, *arguments: str) -> str:
-        """Run a command of Compose."""
+    @property
+    def registry(self) -> RegistryClient:
+        """The registry itself, past the service."""
+        return StackRegistry(f"http://127.0.0.1:{self.environment['REGISTRY_PORT']}")
+
+    def compose(self, *arguments: str, **variables: str) -> str:
+        """Run a command of Compose, with more variables than the stack was started with."""
         named = [word for file in self.files for word in ("-f", str(DEPLOY / file))]
         return run(["docker-compose", "-p", self.project, *named, *arguments],
-                   dict(self.environment)).decode()  # fmt: skip
+                   {**self.environment, **variables}).decode()  # fmt: skip
 
-    def ask(self, path: str, method: str = "GET", body: object = None, **headers: str) -> Answer:
-        """Ask the API as an administrator; underscores in the names of headers are dashes."""
-        sent = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        content = None if body is None else json.dumps(body).encode()
-        return ask(self.api + path, method, headers=sent, body=content, timeout=75)
+    def type(self, heading: str, **variables: str) -> str:
+        """Type what docs/deploy.md prints below a heading; gives what was printed."""
+        typed = "\n".join(["set -euo pipefail", *printed(heading)])
+        shims = self.folder / "bin"
+        shims.mkdir(exist_ok=True)
+        (shims / "docker").write_text(DOCKER)
+        (shims / "docker").chmod(0o755)
+        own = {
+            "PATH": f"{shims}:{self.environment['PATH']}",
+            "REAL_DOCKER": str(need("docker", "docker-cli")),
+            "COMPOSE_PROJECT_NAME": self.project,
+        }
+        environment = {**self.environment, **own, **variables}
+        return run(["bash", "-c", f"cd {ROOT}\n{typed}"], environment).decode()
 
-    def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
-        """Give the document of a 200."""
-        answer = self.ask(path)
-        assert answer.status == 200, answer.body
-        return answer.json()
+    def container(self, service: str) -> str:
+        """Name the container of a service."""
+        return f"{self.project}_{service}_1"
+
+    def token(self, *scopes: str) -> str:
+        """Create a token as an operator does."""
+        command = ["registry-admin", "token", "create", "--name", "me"]
+        command += [word for scope in scopes for word in ("--scope", scope)]
+        return self.compose("exec", "-T", self.replicas[0], *command).strip().splitlines()[-1]
+
+    def admin(self) -> str:
+        """Give a token that may do everything, made once."""
+        self.secret = self.secret or self.token("admin")
+        return self.secret
+
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        token: str | None = "",
+        body: Any = None,  # noqa: ANN401 - what JSON can say
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """Send one request; as an administrator unless a token is named, None for nobody."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token or self.admin()}")
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        packed = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        return ask(f"{self.url}{path}", method, headers=sent, body=packed, timeout=timeout)
 
     def ready(self) -> bool:
         """Tell whether all of it works."""
         try:
-            answer = ask(f"{self.api}/readyz", timeout=5)
+            answer = ask(f"{self.url}/readyz", timeout=5)
         except OSError:
             return False
         return answer.status == 200 and answer.json()["worker"] == "up"
 
 
+def started(stack: Stack) -> None:
+    """Begin a stack of images that are there."""
+    stack.compose("up", "--detach", "--no-build")
+
+
 @contextmanager
 def open_stack(
-    engine: Engine, images: Images, name: str, files: tuple[str, ...]
+    engine: Engine,
+    images: Images,
+    files: tuple[str, ...],
+    replicas: tuple[str, ...],
+    begin: Callable[[Stack], object] = started,
 ) -> Iterator[Stack]:
-    """Start compose files, with one token; nothing of them is left afterwards."""
+    """Start compose files; `replicas` are those of the API. Nothing of them is left afterwards."""
+    name = "stack"
     owner = engine.workspace.owner.replace(".", "-")
     port = free_port()
     environment = os.environ | {
         "DOCKER_HOST": engine.host,
         "DOCKER_SOCKET": engine.host.removeprefix("unix://"),
-        "REGISTRY_IMAGE": engine.registry_image("built"),
+        "REGISTRY_IMAGE": engine.scripted_registry_image(),
         "REGISTRY_CONTAINER": f"{name}-registry-{owner}",
         "REGISTRY_PORT": str(free_port()),
         "REGISTRY_ADMIN_IMAGE": images.service,
         "REGISTRY_ADMIN_PORT": str(port),
-        "HAPROXY_IMAGE": images.base,
-        "CADDY_IMAGE": images.base,
+        "HAPROXY_IMAGE": images.beside,
+        "CADDY_IMAGE": images.beside,
         "REGISTRY_HOST": "localhost",
-        "POSTGRES_IMAGE": images.postgres,
+        "POSTGRES_IMAGE": images.beside,
         "POSTGRES_PASSWORD": "not4production",
         "HTTPS_ADDRESS": "127.0.0.1",
         "HTTPS_PORT": str(free_port()),
     }
     need("docker-compose", "docker-compose")
-    stack = Stack(f"{name}-{owner}", files, environment, f"http://127.0.0.1:{port}")
+    url = f"http://127.0.0.1:{port}"
+    folder = engine.workspace.folder("stack")
+    with running(Stack(f"{name}-{owner}", files, environment, url, replicas, folder), begin) as one:
+        yield one
+
+
+@contextmanager
+def running(stack: Stack, begin: Callable[[Stack], object]) -> Iterator[Stack]:
+    """Begin a stack, wait until it is ready, and remove all of it afterwards."""
     try:
-        stack.compose("up", "--detach", "--no-build")
-        wait_until(stack.ready, READY_SECONDS, f"{name} is ready")
+        begin(stack)
+        wait_until(stack.ready, READY_SECONDS, f"{stack.files} are ready")
         yield stack
     finally:
-        stack.compose("down", "--volumes", "--timeout", "3")
+        stack.compose("down", "--volumes", "--timeout", "3", "--remove-orphans")
