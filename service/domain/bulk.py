@@ -139,7 +139,8 @@ class BulkRemover:
         except RegistryAdminError as error:
             return error, None  # who knows what the repository is like now
         gone = [raw.digest for raw in done.manifests]
-        return done, found.without([one.tag for one in done.tags], gone)
+        left = found.without([one.tag for one in done.tags], gone)
+        return done, left.remembering(done.supports)
 
 
 def _focus(request: Request, found: Survey) -> Digest | None:

@@ -34,7 +34,7 @@ class Survey:
     listed: Mapping[Digest, frozenset[Digest]]
     damaged: Mapping[Digest, RegistryAnswerInvalid]
     remembered: frozenset[Digest]
-    """Indexes that no tag leads to: only the records of earlier deletions tell of them."""
+    """Indexes that perhaps no tag leads to: the records of earlier deletions tell of them."""
 
     def require_whole(self, focus: Digest | None) -> None:
         """Raise RegistryAnswerInvalid where it is the manifest asked for that is damaged."""
@@ -59,6 +59,11 @@ class Survey:
     def without(self, tags: Iterable[Tag], manifests: Iterable[Digest]) -> Survey:
         """Return the survey as it is when these have gone."""
         return replace(self, snapshot=self.snapshot.without(tags, manifests))
+
+    def remembering(self, recorded: Iterable[RawManifest]) -> Survey:
+        """Return the survey as it is when these are in a record, and may have lost their tags."""
+        indexes = _served_indexes(recorded, self.snapshot.nodes)
+        return replace(self, remembered=self.remembered | indexes)
 
     def _reached(
         self, roots: Iterable[Digest], edges: Callable[[Digest], Iterable[Digest]]
@@ -186,7 +191,7 @@ def unreadable(
 def _look(
     registry: Registry,
     repository: Repository,
-    recorded: Iterable[RawManifest],
+    recorded: Sequence[RawManifest],
     focus: Iterable[Digest],
     tags: Mapping[Tag, Digest | None],
 ) -> Survey:
@@ -203,7 +208,7 @@ def _look(
     targets = {tag: target if target in nodes else None for tag, target in tags.items()}
     holders = _holders(registry, repository, recorded, nodes, bodies.keys())
     nodes |= {node.digest: node for node in holders}
-    remembered = frozenset(node.digest for node in holders)
+    remembered = _served_indexes(recorded, nodes)
     return Survey(Snapshot(targets, nodes), bodies, listed, damaged, remembered)
 
 
@@ -219,6 +224,13 @@ def _holders(
     holding = [node for node in nodes if not node.children.isdisjoint(wanted)]
     served = spread(lambda node: _served(registry, repository, node.digest), holding)
     return [node for node, raw in zip(holding, served, strict=True) if raw is not None]
+
+
+def _served_indexes(
+    recorded: Iterable[RawManifest], nodes: Mapping[Digest, Node]
+) -> frozenset[Digest]:
+    known = (raw.digest for raw in recorded if raw.digest in nodes)
+    return frozenset(digest for digest in known if nodes[digest].is_index)
 
 
 def _closure(

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from service.domain.audit import Attempt
 from service.domain.bulk import Bulk, BulkRemover, Outcome
-from service.domain.deletion import RemoveTag, Request
-from service.domain.deletion_record import Deletion
+from service.domain.deletion import RemoveManifest, RemoveTag, Request
+from service.domain.deletion_record import Deletion, KeptManifest
 from service.domain.errors import RegistryAdminError, RegistryUnreachable, TagUnknown
 from service.domain.job import Job
-from service.domain.reference import Repository, Tag
+from service.domain.reference import Digest, Repository, Tag
 from service.domain.removal import Remover
-from tests.fakes import Died, FakeRegistry, image
+from tests.fakes import Died, FakeRegistry, image, index
 from tests.fakes_store import WallClock
 from tests.unit.domain.worlds import REPOSITORY, World, requests_for, worlds
 
@@ -135,6 +135,43 @@ def world_of(*tags: str) -> World:
 
 def tag(name: str, repository: Repository = REPOSITORY) -> RemoveTag:
     return RemoveTag(repository, Tag(name))
+
+
+SHARED = image("shared")
+INNER = index(SHARED, seed="inner")
+OUTER = index(INNER, seed="outer")
+
+
+def nested() -> World:
+    """An index in an index, of whose children one has a tag."""
+    world = world_of()
+    for one, names in ((SHARED, ["shared"]), (INNER, []), (OUTER, ["outer"])):
+        world.registry.push(REPOSITORY, one, *names)
+    return world
+
+
+def alone(digest: Digest) -> RemoveManifest:
+    return RemoveManifest(REPOSITORY, digest, cascade=False)
+
+
+def test_an_index_that_an_item_leaves_keeps_its_children_from_the_next() -> None:
+    world = nested()
+    items: list[Request] = [replace(tag("outer"), cascade=False), tag("shared")]
+    assert all(isinstance(one, Deletion) for one in remove_all(world, items).values())
+    assert world.manifests == {INNER.digest, SHARED.digest}
+
+
+def test_an_index_without_a_tag_keeps_its_children_until_its_own_turn() -> None:
+    world = nested()
+    world.remove(replace(tag("outer"), cascade=False))
+    outcomes = remove_all(world, [tag("shared"), alone(INNER.digest)])
+    assert [one.digest for one in kept(outcomes[0])] == [SHARED.digest]
+    assert world.manifests == {SHARED.digest}
+
+
+def kept(outcome: Outcome) -> tuple[KeptManifest, ...]:
+    assert isinstance(outcome, Deletion)
+    return outcome.kept
 
 
 def test_one_failure_does_not_stop_the_rest() -> None:
