@@ -2,7 +2,6 @@
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
 
 # Where it is set, each of the many processes that tests start compiles all of the service anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -47,7 +46,7 @@ run: $(RUN_STAMP) ## the API on 127.0.0.1, with a demonstration registry when no
 	@exec $(BIN)/python -m demo
 
 check: setup ## format, lint, types, layers, licences, document drift, unit and contract tests
-	@$(MAKE) --no-print-directory lint types layers licences spec unit
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit lint types layers licences spec
 
 format: setup ## rewrite the code as `check` wants it
 	$(BIN)/ruff format $(CODE) docs
@@ -71,11 +70,14 @@ spec: setup
 	test ! -e openapi/openapi.json || $(BIN)/registry-admin openapi --check
 
 unit: setup
-	$(BIN)/pytest tests --ignore=tests/e2e -n 2
+	$(BIN)/pytest tests --ignore=tests/e2e -n 2 --dist worksteal
 
-test: test-packages setup check e2e ## everything: what `check` does, and the end-to-end tests
+test: ## everything: what `check` does, and the end-to-end tests
+	@$(MAKE) --no-print-directory --jobs=2 test-packages setup
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory e2e
 
-test-packages:
+test-packages: | $(BIN)/python
 	@PYTHON=$(PYTHON) scripts/system-packages test
 
 e2e: setup $(NODE_STAMPS)

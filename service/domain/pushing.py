@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from service.domain.anatomy import layers
 from service.domain.engine import Engine, EngineController, Inspected, PushName
-from service.domain.errors import ImageUnknown, PushFailed, ValidationFailed
+from service.domain.errors import ImageUnknown, PushFailed
 from service.domain.job import Cancelled, JobContext
 from service.domain.ports import Registry
 from service.domain.reading import Reader
@@ -47,7 +47,7 @@ def engine_host(url: str) -> str:
 
 
 def require_named(image: Inspected, source: str) -> None:
-    """Raise ValidationFailed for an image given by its id.
+    """Raise ImageUnknown for an image given by its id.
 
     It may have no name, and would go with the one it is given.
     """
@@ -55,8 +55,10 @@ def require_named(image: Inspected, source: str) -> None:
     is_id = HEXADECIMAL.fullmatch(source) and image["Id"].removeprefix("sha256:").startswith(wanted)
     named = any(name.rpartition(":")[0] == source for name in image.get("RepoTags") or ())
     if is_id and not named:
-        detail = "Must be an image's name, such as app:latest, and no id: docker tag gives it one."
-        raise ValidationFailed([{"pointer": "/source", "detail": detail}])
+        raise ImageUnknown(
+            f"No image has the name '{source}'; one has an id that begins so. Nothing was pushed. "
+            "Give it a name by docker tag, such as app:latest, and push that."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,16 +22,21 @@ pytest.register_assert_rewrite("tests.contract.engine.suite")  # imported, not c
 IMAGES = os.environ.get("REGISTRY_ADMIN_TEST_REGISTRY_IMAGES", "built").split(",")
 
 LONGEST = (
+    "test_deploy.py",
+    "test_interruption.py",
     "test_collection_deaths.py",
-    "test_openapi.py",
-    "test_bench.py",
-    "test_ulimits.py",
-    "test_collection.py",
     "test_jobs.py",
-    "test_supervision.py",
+    "test_ulimits.py",
     "test_collection_trouble.py",
+    "test_openapi.py",
+    "test_collection.py",
+    "test_core_patterns.py",
+    "test_containers.py",
+    "test_page.py",
+    "test_supervision.py",
     "test_redis_cache.py",
     "test_images.py",
+    "test_generated_clients.py",
 )
 """Files that begin first: with several processes, one that begins last is waited for alone."""
 

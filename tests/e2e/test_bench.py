@@ -27,6 +27,7 @@ def judged(arguments: str) -> list[str]:
     return [line for line in table if re.search(r"at (?:most|least) [\d.]+: (?:ok|MISSED)", line)]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_the_bench_of_reading_prints_its_table_whatever_the_times() -> None:
     rows = judged(INVENTORY)

@@ -365,6 +365,7 @@ def samples(engine: Engine, stack: Stack, replica: str, start: str) -> dict[str,
     return {name: float(value) for name, _, value in found}
 
 
+@pytest.mark.soak
 def test_the_bench_of_scaling_prints_its_table_whatever_the_times(
     engine: Engine, scale: Stack
 ) -> None:

@@ -115,7 +115,7 @@ KINDS = {
 }
 
 
-FEW = ("sibling", "index", "dangling", "restore-of-an-index")
+FEW = ("sibling", "index", "restore-of-an-index")
 
 
 @dataclass(frozen=True)

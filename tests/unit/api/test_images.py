@@ -230,7 +230,7 @@ def test_bad_input_is_refused(
 def test_an_id_is_no_name(bed: YardBed) -> None:
     for source in (bed.image_id, bed.image_id.removeprefix("sha256:")[:12]):
         answer = bed.ask(PUSH, "POST", body=BODY | {"source": source})
-        assert answer.problem == (422, "validation-failed")
+        assert answer.problem == (404, "image-unknown")
 
 
 # How an image is made.
