@@ -31,6 +31,7 @@ DEPLOY = ROOT / "deploy"
 SHELL = ("base-files", "coreutils", "dash")
 BASE = (*SHELL, "ca-certificates", "libstdc++6", "python3", "python3-venv", "tini")
 BESIDE = (*SHELL, "caddy", "haproxy", "postgresql", "util-linux")
+PATH = "/usr/sbin:/usr/bin"
 BUILD_SECONDS = 600
 READY_SECONDS = 90
 
@@ -90,10 +91,12 @@ def build_images(engine: Engine) -> Images:
     with ThreadPoolExecutor() as hands:
         wheels = hands.submit(_fill, context)
         beside = root_file_system(BESIDE, {"entry": POSTGRES})
-        engine.load(root_file_system(BASE, {}), names.base, "ENV PATH=/usr/sbin:/usr/bin")
+        engine.load(root_file_system(BASE, {}), names.base, f"ENV PATH={PATH}")
         wheels.result()
         built = hands.submit(_build_service, engine, context, names)
-        engine.load(beside, names.beside, 'CMD ["/entry"]', "ENV PATH=/usr/sbin:/usr/bin")
+        # As in PostgreSQL's own image, its programs are found before Debian's wrappers of them.
+        path = ":".join([*map(str, Path("/usr/lib/postgresql").glob("*/bin")), PATH])
+        engine.load(beside, names.beside, 'CMD ["/entry"]', f"ENV PATH={path}")
         built.result()
     return names
 
