@@ -22,10 +22,10 @@ pytest.register_assert_rewrite("tests.contract.engine.suite")  # imported, not c
 IMAGES = os.environ.get("REGISTRY_ADMIN_TEST_REGISTRY_IMAGES", "built").split(",")
 
 LONGEST = (
-    "test_deploy.py",
     "test_interruption.py",
     "test_collection_deaths.py",
     "test_jobs.py",
+    "test_deploy.py",
     "test_ulimits.py",
     "test_collection_trouble.py",
     "test_openapi.py",

@@ -312,14 +312,19 @@ def container(engine: Engine, stack: Stack, service: str) -> Container:
 
 
 def await_replica(engine: Engine, stack: Stack, replica: str) -> None:
-    """Wait until the proxy may send requests to a replica."""
+    """Wait until the proxy sends requests of the prober's to a replica that was started."""
 
-    def answers() -> bool:
-        return replica_asked(engine, stack, replica, "/healthz")[0] == 0
+    def is_asked() -> bool:
+        code, said = replica_asked(engine, stack, replica, "/metrics")
+        return code == 0 and any(line.startswith(PROBED) for line in said.splitlines())
 
-    wait_until(answers, 60, f"{replica} answers")
+    wait_until(is_asked, 90, f"{replica} is asked")
 
 
+PROBED = (
+    'registry_admin_http_requests_total{method="GET",'
+    'route="/v1/registries/{registry}/repositories/{repository}",status="200"}'
+)
 ASK = """
 import sys, urllib.request as r
 headers = {"Authorization": "Bearer " + sys.argv[2]}
