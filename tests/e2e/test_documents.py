@@ -80,6 +80,14 @@ def values(said: str) -> list[Any]:
     return found
 
 
+def test_a_narrow_token(terminal: Terminal) -> None:
+    secret = terminal.type("settings.md").strip().splitlines()[-1]
+    me = terminal.service.ask("/v1/me", token=secret).json()
+    assert me["scopes"] == ["registry:delete", "registry:read"]
+    assert (me["registries"], me["repositories"]) == (["default"], ["team/*"])
+    assert me["expires_at"]
+
+
 def test_deleting_and_undoing(terminal: Terminal) -> None:
     said = terminal.type("delete.md")
     assert '"1.0"' in said

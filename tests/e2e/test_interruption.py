@@ -2,7 +2,8 @@
 
 All the interruptions of one kill happen at once, each in a repository of its own: every request is
 held at its own write until all have come to theirs. How many writes there are is counted first,
-so that a step that is added some day is interrupted as well.
+so that a step that is added some day is interrupted as well. Each write is interrupted before or
+after it is carried out, in turn; in the soak both.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import http.client
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -115,6 +116,9 @@ KINDS = {
 }
 
 
+WHENS = ("before", "after")
+SOAK = pytest.mark.soak
+IDS = ("in turn", "each way")
 FEW = ("sibling", "index", "restore-of-an-index")
 
 
@@ -233,21 +237,32 @@ class Interrupted:
     models: Mapping[str, Model]
 
 
-def arrange(site: Site, kinds: Iterable[str], whens: Iterable[str]) -> Interrupted:
+Ways = Callable[[int], Sequence[str]]  # how to interrupt the write of that number
+
+
+def each_of(ways: Sequence[str]) -> Ways:
+    return lambda _nth: ways
+
+
+def in_turn(ways: Sequence[str]) -> Ways:
+    return lambda nth: (ways[nth % len(ways)],)
+
+
+def arrange(site: Site, kinds: Iterable[str], ways: Ways) -> Interrupted:
     """Rehearse each kind, and prepare a repository for each way to interrupt it."""
     models = {name: rehearse(site, name) for name in kinds}
     cases = [
         Case(name, nth, when)
-        for name, model in models.items()
+        for place, (name, model) in enumerate(models.items())
         for nth in range(model.writes)
-        for when in whens
+        for when in ways(place + nth)
     ]
     at_once(partial(prepare, site, case.kind, case.repository) for case in cases)
     return Interrupted(cases, models)
 
 
-def kill_at_every_write(site: Site, kinds: Iterable[str]) -> Interrupted:
-    found = arrange(site, kinds, ("before", "after"))
+def kill_at_every_write(site: Site, kinds: Iterable[str], ways: Ways) -> Interrupted:
+    found = arrange(site, kinds, ways)
     interrupt(site, found.cases)
     return found
 
@@ -268,9 +283,12 @@ def wait_until_settled(site: Site, killed: Interrupted) -> None:
     wait_until(all_settled, PATIENCE, "every change finished or undone")
 
 
-def test_killed_at_any_write_it_finishes_or_undoes(site: Site) -> None:
-    killed = kill_at_every_write(site, KINDS)
-    assert len(killed.cases) >= 4 * len(KINDS)
+@pytest.mark.parametrize(
+    "ways", [in_turn(WHENS), pytest.param(each_of(WHENS), marks=SOAK)], ids=IDS
+)
+def test_killed_at_any_write_it_finishes_or_undoes(site: Site, ways: Ways) -> None:
+    killed = kill_at_every_write(site, KINDS, ways)
+    assert len(killed.cases) >= 2 * len(KINDS) * len(ways(0))
     site.service.start()
     wait_until_settled(site, killed)
     assert_restorable(site, killed)
@@ -278,7 +296,7 @@ def test_killed_at_any_write_it_finishes_or_undoes(site: Site) -> None:
 
 
 def test_killed_again_while_it_recovers_it_goes_on(site: Site) -> None:
-    killed = kill_at_every_write(site, FEW)
+    killed = kill_at_every_write(site, FEW, in_turn(WHENS))
     for nth in (0, 5):
         again = threading.Event()
         site.proxy.rule(killing(site, again), method=WRITES, skip=nth, times=1)
@@ -303,7 +321,7 @@ SPOILING = {"refused": answers(500), "lost": calls_after(lambda: None)}
 
 
 def test_a_registry_that_fails_at_any_write_is_put_right_later(site: Site) -> None:
-    failed = arrange(site, FEW, SPOILING)
+    failed = arrange(site, FEW, in_turn(tuple(SPOILING)))
     for case in failed.cases:
         spoil(site, case, SPOILING[case.when])
     told = at_once(partial(KINDS[case.kind].change, site, case.repository) for case in failed.cases)

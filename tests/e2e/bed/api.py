@@ -2,12 +2,13 @@
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from tests.e2e.bed.http import Answer
+from tests.e2e.bed.http import Answer, ask
 from tests.e2e.bed.registry import RunningRegistry
 
 REGISTRY = "/v1/registries/default"
@@ -17,8 +18,14 @@ ZEROS = "sha256:" + 64 * "0"
 Found = TypeVar("Found")
 
 
-class Asked(Protocol):
-    """The service, wherever it runs."""
+class Asked(ABC):
+    """The service, wherever it runs; it answers at `url`."""
+
+    url: str
+
+    @abstractmethod
+    def admin(self) -> str:
+        """Give a token that may do everything, made once."""
 
     def ask(
         self,
@@ -31,6 +38,13 @@ class Asked(Protocol):
         timeout: float = 60,
     ) -> Answer:
         """Send one request; as an administrator unless a token is named, None for nobody."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token or self.admin()}")
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        packed = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        return ask(f"{self.url}{path}", method, headers=sent, body=packed, timeout=timeout)
 
 
 def repository_path(repository: str, rest: str = "", registry: str = REGISTRY) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class Terminal:
         return self.run(*blocks("README.md"), *blocks(page), **variables)
 
     def run(self, *typed: str, **variables: str) -> str:
-        environment = os.environ | {
+        environment = self.service.environment() | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "API": self.service.url,
             "TOKEN": self.service.admin(),
             "REGISTRY_ADMIN_DATA_DIR": str(self.service.data_dir),

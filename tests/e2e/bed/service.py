@@ -15,8 +15,9 @@ from service.domain.access import Caller, Token, hash_secret, new_secret
 from service.domain.audit import Attempt, AuditTrail
 from service.domain.identity import new_id
 from service.settings import load
+from tests.e2e.bed.api import Asked
 from tests.e2e.bed.engine import Engine
-from tests.e2e.bed.http import Answer, ask
+from tests.e2e.bed.http import ask
 from tests.e2e.bed.registry import RunningRegistry
 from tests.e2e.bed.workspace import Child, Workspace, command_line, family
 from tests.fakes_store import WallClock
@@ -25,7 +26,7 @@ Table = Mapping[str, Any]
 COUNT = itertools.count(1)
 
 
-class Service:
+class Service(Asked):
     """`registry-admin serve` on a free port, with its own folder; not started by construction."""
 
     def __init__(self, workspace: Workspace, settings: Table) -> None:
@@ -99,25 +100,6 @@ class Service:
             flags += [f"--{name}", value]
         said = self.run("token", "create", "--name", f"bed-{next(COUNT)}", *flags)
         return said.splitlines()[-1].strip()
-
-    def ask(
-        self,
-        path: str,
-        method: str = "GET",
-        *,
-        token: str | None = "",
-        body: Any = None,  # noqa: ANN401 - what JSON can say
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 60,
-    ) -> Answer:
-        """Send one request; as an administrator unless a token is named, None for nobody."""
-        sent = dict(headers or {})
-        if token is not None:
-            sent.setdefault("Authorization", f"Bearer {token or self.admin()}")
-        if body is not None:
-            sent.setdefault("Content-Type", "application/json")
-        packed = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        return ask(f"{self.url}{path}", method, headers=sent, body=packed, timeout=timeout)
 
     def admin(self) -> str:
         """Give a token that may do everything, made once, without the second a command takes."""

@@ -4,7 +4,6 @@ Where nothing can be pulled, Debian's packages make the images that the files na
 Python that is the base, one with the programs beside the service.
 """
 
-import json
 import os
 import platform
 import re
@@ -16,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from demo.processes import free_port, wait_until
+from tests.e2e.bed.api import Asked
 from tests.e2e.bed.clients import run
 from tests.e2e.bed.engine import IMAGES, Engine
-from tests.e2e.bed.http import Answer, ask
+from tests.e2e.bed.http import ask
 from tests.e2e.bed.packages import root_file_system
 from tests.e2e.bed.programs import need
 from tests.e2e.bed.registry import RegistryClient
@@ -156,7 +155,7 @@ class StackRegistry(RegistryClient):
 
 
 @dataclass
-class Stack:
+class Stack(Asked):
     """Compose files of deploy/ that run under a project's name, reached on 127.0.0.1."""
 
     project: str
@@ -207,25 +206,6 @@ class Stack:
         """Give a token that may do everything, made once."""
         self.secret = self.secret or self.token("admin")
         return self.secret
-
-    def ask(
-        self,
-        path: str,
-        method: str = "GET",
-        *,
-        token: str | None = "",
-        body: Any = None,  # noqa: ANN401 - what JSON can say
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 60,
-    ) -> Answer:
-        """Send one request; as an administrator unless a token is named, None for nobody."""
-        sent = dict(headers or {})
-        if token is not None:
-            sent.setdefault("Authorization", f"Bearer {token or self.admin()}")
-        if body is not None:
-            sent.setdefault("Content-Type", "application/json")
-        packed = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        return ask(f"{self.url}{path}", method, headers=sent, body=packed, timeout=timeout)
 
     def ready(self) -> bool:
         """Tell whether all of it works."""
