@@ -14,12 +14,23 @@ from pathlib import Path
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll every 20 ms; raises TimeoutError naming `what`."""
+    """Poll every 20 ms, less often where a look takes long; raises TimeoutError naming `what`."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not timed(condition):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not so after {seconds:g} s")
-        time.sleep(0.02)
+
+
+def timed(condition: Callable[[], bool]) -> bool:
+    """Look once; pause where it is not so.
+
+    For a while that leaves most of the machine to what is waited for.
+    """
+    begun = time.monotonic()
+    if condition():
+        return True
+    time.sleep(min(max(0.02, 3 * (time.monotonic() - begun)), 0.5))
+    return False
 
 
 def free_port(preferred: int = 0) -> int:

@@ -60,10 +60,14 @@ class CannotServe(RuntimeError):
 
 @dataclass
 class Child:
-    """A process to keep alive: how to start it, and how it has been doing."""
+    """A process: how to start it, and how it has been doing.
+
+    One that is ``kept`` is started again when it dies.
+    """
 
     name: str
     command: Sequence[str]
+    kept: bool = True
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause: float = field(default=FIRST_PAUSE_SECONDS)
@@ -147,18 +151,16 @@ class Supervisor:
     def run(self, *, worker: bool) -> int:
         """Serve until a signal says to stop, or nothing can be served."""
         gate = ("--gate", str(self._gate.reader), "--socket", str(self._listener.fileno()))
-        self._children = [Child("api", self._command("serve-api", *gate))]
         first = self._first("worker" if worker else "prepare")
-        self._start(first)
-        self._start(self._children[0])
+        self._children = [first, Child("api", self._command("serve-api", *gate))]
+        for child in self._children:
+            self._start(child)
         code = self._wait_until_prepared(first)
-        if code is None and worker:
-            first.command = self._command("worker")  # of whatever takes its place
-            self._children.append(first)
         if code is None:
+            first.command, first.kept = self._command("worker"), worker
             code = self._serve()
         readiness.tell(readiness.STOPPING)
-        self._stop(self._children if first in self._children else [*self._children, first])
+        self._stop()
         return code
 
     def _serve(self) -> int:
@@ -171,8 +173,9 @@ class Supervisor:
         return self._look_after()
 
     def _first(self, name: str) -> Child:
-        """The child that prepares."""
-        return Child(name, self._command(name, "--prepared", str(self._prepared.writer)))
+        """The child that prepares: without that there is no service."""
+        prepared = ("--prepared", str(self._prepared.writer))
+        return Child(name, self._command(name, *prepared), kept=False)
 
     def _command(self, *arguments: str) -> list[str]:
         config = ["--config", str(self._config)] if self._config else []
@@ -188,22 +191,25 @@ class Supervisor:
             self._wakeup.wait(None, self._prepared.reader)
             if self._wakeup.stopping:
                 return 0
-            if HOPELESS & set(self._reap([first, *self._children]).values()):
+            if HOPELESS & set(self._reap().values()):
                 return 1
         return None
 
     def _look_after(self) -> int:
         while not self._wakeup.stopping:
             now = time.monotonic()
-            for child in self._children:
-                if child.process is None and child.due_at <= now:
+            for child in self._missing():
+                if child.due_at <= now:
                     self._start(child)
-            waiting = [child.due_at - now for child in self._children if child.process is None]
+            waiting = [child.due_at - now for child in self._missing()]
             self._wakeup.wait(min(waiting, default=None))
-            if HOPELESS & set(self._reap(self._children).values()):
+            if HOPELESS & set(self._reap().values()):
                 log.error("the API cannot be loaded")
                 return 1
         return 0
+
+    def _missing(self) -> list[Child]:
+        return [child for child in self._children if child.kept and child.process is None]
 
     def _start(self, child: Child) -> None:
         child.process = subprocess.Popen(  # noqa: S603 - our own command
@@ -220,11 +226,11 @@ class Supervisor:
         pipes = (self._lifeline.reader, self._gate.reader, self._prepared.writer)
         return (*pipes, self._listener.fileno())
 
-    def _reap(self, children: Sequence[Child]) -> dict[str, int]:
+    def _reap(self) -> dict[str, int]:
         """Collect what has died, orphans as well (as process 1 of a container we get them)."""
         found = {}
         for pid, code in _dead():
-            for child in children:
+            for child in self._children:
                 if child.process is not None and child.process.pid == pid:
                     child.process.returncode = code
                     found[child.name] = code
@@ -233,23 +239,23 @@ class Supervisor:
 
     def _note_death(self, child: Child, code: int) -> None:
         child.died(time.monotonic())
-        if child in self._children and not self._wakeup.stopping:
+        if child.kept and not self._wakeup.stopping:
             extra = {"child": child.name, "exit_code": code}
             log.error("a child died and is started again", extra=extra)
 
-    def _stop(self, children: Sequence[Child]) -> None:
+    def _stop(self) -> None:
         """End the children: politely, after STOP_SECONDS or a second signal by force."""
         asked = self._wakeup.signals
         # Held open, it would take connections that nobody is left to answer: a proxy in front
         # could not tell that another replica is to be asked.
         self._listener.close()
-        _signal(children, os.kill, signal.SIGTERM)
+        _signal(self._children, os.kill, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
-        while any(child.process for child in children):
+        while any(child.process for child in self._children):
             self._wakeup.wait(min(1.0, deadline - time.monotonic()))
-            self._reap(children)
+            self._reap()
             if time.monotonic() > deadline or self._wakeup.signals > asked:
-                _signal(children, os.killpg, signal.SIGKILL)  # with all that they started
+                _signal(self._children, os.killpg, signal.SIGKILL)  # with all that they started
         log.info("stopped")
 
 

@@ -139,9 +139,18 @@ def test_nothing_is_changed_through_the_service_meanwhile(site: Site) -> None:
     assert site.service.ask(tag_path("app", "kept"), "DELETE").status == 200
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_cancelled_at_each_step(site: Site, mode: Mode) -> None:
-    for step in steps(mode):
+CANCELLED = [
+    pytest.param("read-only", steps("read-only"), id="read-only"),
+    pytest.param("stopped", ("collect", "put-back"), id="stopped"),
+    pytest.param("live", ("collect", "put-back"), id="live"),
+    pytest.param("stopped", steps("stopped"), id="stopped, each", marks=pytest.mark.soak),
+    pytest.param("live", steps("live"), id="live, each", marks=pytest.mark.soak),
+]
+
+
+@pytest.mark.parametrize(("mode", "at"), CANCELLED)
+def test_cancelled_at_each_step(site: Site, mode: Mode, at: tuple[str, ...]) -> None:
+    for step in at:
         site.fill()
         before = inspected(site.registry)
         job = start(site.service, mode=mode, **LIVE.get(mode, {})).json()
@@ -188,7 +197,7 @@ def require_sound(site: Site, clients: list[Client]) -> None:
 
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_while_clients_push(own_site: Site) -> None:
-    require_sound(own_site, churned(own_site, SAFE, 2))
+    require_sound(own_site, churned(own_site, SAFE, 1))
 
 
 @pytest.mark.soak

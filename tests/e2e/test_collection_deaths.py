@@ -84,11 +84,12 @@ def test_the_service_is_killed_at_each_step(site: Site, mode: Mode, kill: Kill) 
         require_back(site, mode, step, kill)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kill", KILLS)
+OTHERS = [(kill, mode) for kill in KILLS for mode in MODES if (kill, mode) != FOREMOST]
+
+
+@pytest.mark.parametrize(("kill", "mode"), OTHERS)
 def test_the_service_is_killed_while_it_collects(site: Site, mode: Mode, kill: Kill) -> None:
-    for step in ("collect", "put-back"):
-        require_back(site, mode, step, kill)
+    require_back(site, mode, "collect", kill)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -104,7 +105,7 @@ def test_the_engine_is_killed_at_each_step(site: Site, mode: Mode) -> None:
         require_back(site, mode, step, kill_engine)
 
 
-@pytest.mark.parametrize("kill", [kill_worker, kill_service])
+@pytest.mark.parametrize("kill", [pytest.param(kill_worker, marks=pytest.mark.soak), kill_service])
 def test_the_service_is_killed_with_postgresql(
     registry: MakeRegistry, service: MakeService, database_url: str, kill: Kill
 ) -> None:

@@ -183,7 +183,7 @@ class Prober:
         while not ended.is_set():
             begun = time.monotonic()
             self.seen.append(Seen(begun, *self._answer()))
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def _answer(self) -> tuple[int, str]:
         try:
@@ -295,10 +295,18 @@ def test_a_rolling_restart_is_noticed_by_nobody(
 ) -> None:
     with prober.running():
         for replica in scale.replicas:
-            container(engine, scale, replica).restart(timeout=20)
+            restart(container(engine, scale, replica))
             await_replica(engine, scale, replica)
             prober.await_answers()
     assert prober.failed() == []
+
+
+def restart(replica: Container) -> None:
+    """Stop it, which it does by itself once nothing is left to be answered, and start it."""
+    replica.stop(timeout=20)
+    replica.reload()
+    assert replica.attrs["State"]["ExitCode"] == 0
+    replica.start()
 
 
 def verification(stack: Stack) -> str:
@@ -383,7 +391,7 @@ def test_the_bench_of_scaling_prints_its_table_whatever_the_times(
 def test_it_does_what_the_document_says_through_the_proxy(scale: Stack, tmp_path: Path) -> None:
     # A collection, once begun, would have the registry away while the rest is tried.
     phases = ("--phases", "examples,fuzzing", "--exclude-operation-id", "createGcRun")
-    found = schemathesis(scale.url, scale.admin(), tmp_path, LENIENCE, *phases, cases=2)
+    found = schemathesis(scale.url, scale.admin(), tmp_path, LENIENCE, *phases, cases=1)
     found.require_success()
     assert found.report["operations"]["tested"] >= 25
 

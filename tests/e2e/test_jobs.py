@@ -327,7 +327,7 @@ def weather(plant: Plant, count: int, pause: tuple[float, float]) -> None:
 
 
 def test_nothing_is_lost_and_nothing_overlaps_in_a_storm_of_kills(plant: Plant) -> None:
-    weather(plant, 60, (0.8, 2.0))
+    weather(plant, 40, (0.8, 2.0))
 
 
 @pytest.mark.soak

@@ -86,8 +86,11 @@ def test_what_is_there_is_read_as_the_document_says(running: Service, tmp_path: 
     assert found.never_accepted(set(pinned)) == set()
 
 
-@pytest.mark.timeout(700)
-def test_the_service_does_what_the_document_says(running: Service, tmp_path: Path) -> None:
-    found = schemathesis(running.url, running.token("admin"), tmp_path, LENIENCE)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("cases", [2, pytest.param(20, marks=pytest.mark.soak)])
+def test_the_service_does_what_the_document_says(
+    running: Service, tmp_path: Path, cases: int
+) -> None:
+    found = schemathesis(running.url, running.token("admin"), tmp_path, LENIENCE, cases=cases)
     found.require_success()
     assert found.report["operations"]["tested"] >= 25

@@ -416,6 +416,8 @@ def test_the_api_alone_has_no_worker(make: MAKER) -> None:
     assert children(service, "worker") == []
     # What prepared the database is gone, sooner or later.
     wait_until(lambda: len(tree(service)) == WORKERS + 2, PATIENCE, "it is the API alone")
+    assert service.stop() == 0
+    assert service.log.read_text().splitlines()[-1].count('"message": "stopped"') == 1
 
 
 def test_a_worker_alone_is_seen_by_the_api(
