@@ -272,6 +272,8 @@ def test_jobs_outlive_a_worker_and_requests_either_replica(
     engine: Engine, scale: Stack, prober: Prober
 ) -> None:
     with prober.running():
+        for replica in scale.replicas:  # of a stack that has just begun one may not be there yet
+            await_replica(engine, scale, replica)
         jobs = [verification(scale) for _ in range(4)]
         container(engine, scale, "worker-1").kill()
         for replica in scale.replicas:
@@ -294,6 +296,8 @@ def test_a_rolling_restart_is_noticed_by_nobody(
     engine: Engine, scale: Stack, prober: Prober
 ) -> None:
     with prober.running():
+        for replica in scale.replicas:
+            await_replica(engine, scale, replica)
         for replica in scale.replicas:
             restart(container(engine, scale, replica))
             await_replica(engine, scale, replica)
