@@ -2,8 +2,7 @@
 
 All the interruptions of one kill happen at once, each in a repository of its own: every request is
 held at its own write until all have come to theirs. How many writes there are is counted first,
-so that a step that is added some day is interrupted as well. Each write is interrupted before or
-after it is carried out, in turn; in the soak both.
+so that a step that is added some day is interrupted as well.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import http.client
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,9 +115,6 @@ KINDS = {
 }
 
 
-WHENS = ("before", "after")
-SOAK = pytest.mark.soak
-IDS = ("in turn", "each way")
 FEW = ("sibling", "index", "restore-of-an-index")
 
 
@@ -237,32 +233,21 @@ class Interrupted:
     models: Mapping[str, Model]
 
 
-Ways = Callable[[int], Sequence[str]]  # how to interrupt the write of that number
-
-
-def each_of(ways: Sequence[str]) -> Ways:
-    return lambda _nth: ways
-
-
-def in_turn(ways: Sequence[str]) -> Ways:
-    return lambda nth: (ways[nth % len(ways)],)
-
-
-def arrange(site: Site, kinds: Iterable[str], ways: Ways) -> Interrupted:
+def arrange(site: Site, kinds: Iterable[str], whens: Iterable[str]) -> Interrupted:
     """Rehearse each kind, and prepare a repository for each way to interrupt it."""
     models = {name: rehearse(site, name) for name in kinds}
     cases = [
         Case(name, nth, when)
-        for place, (name, model) in enumerate(models.items())
+        for name, model in models.items()
         for nth in range(model.writes)
-        for when in ways(place + nth)
+        for when in whens
     ]
     at_once(partial(prepare, site, case.kind, case.repository) for case in cases)
     return Interrupted(cases, models)
 
 
-def kill_at_every_write(site: Site, kinds: Iterable[str], ways: Ways) -> Interrupted:
-    found = arrange(site, kinds, ways)
+def kill_at_every_write(site: Site, kinds: Iterable[str]) -> Interrupted:
+    found = arrange(site, kinds, ("before", "after"))
     interrupt(site, found.cases)
     return found
 
@@ -283,12 +268,9 @@ def wait_until_settled(site: Site, killed: Interrupted) -> None:
     wait_until(all_settled, PATIENCE, "every change finished or undone")
 
 
-@pytest.mark.parametrize(
-    "ways", [in_turn(WHENS), pytest.param(each_of(WHENS), marks=SOAK)], ids=IDS
-)
-def test_killed_at_any_write_it_finishes_or_undoes(site: Site, ways: Ways) -> None:
-    killed = kill_at_every_write(site, KINDS, ways)
-    assert len(killed.cases) >= 2 * len(KINDS) * len(ways(0))
+def test_killed_at_any_write_it_finishes_or_undoes(site: Site) -> None:
+    killed = kill_at_every_write(site, KINDS)
+    assert len(killed.cases) >= 4 * len(KINDS)
     site.service.start()
     wait_until_settled(site, killed)
     assert_restorable(site, killed)
@@ -296,7 +278,7 @@ def test_killed_at_any_write_it_finishes_or_undoes(site: Site, ways: Ways) -> No
 
 
 def test_killed_again_while_it_recovers_it_goes_on(site: Site) -> None:
-    killed = kill_at_every_write(site, FEW, in_turn(WHENS))
+    killed = kill_at_every_write(site, FEW)
     for nth in (0, 5):
         again = threading.Event()
         site.proxy.rule(killing(site, again), method=WRITES, skip=nth, times=1)
@@ -321,7 +303,7 @@ SPOILING = {"refused": answers(500), "lost": calls_after(lambda: None)}
 
 
 def test_a_registry_that_fails_at_any_write_is_put_right_later(site: Site) -> None:
-    failed = arrange(site, FEW, in_turn(tuple(SPOILING)))
+    failed = arrange(site, FEW, SPOILING)
     for case in failed.cases:
         spoil(site, case, SPOILING[case.when])
     told = at_once(partial(KINDS[case.kind].change, site, case.repository) for case in failed.cases)

@@ -244,6 +244,7 @@ class Handler(BaseHTTPRequestHandler):
     """Passes one connection's requests to the proxy."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body after its headers would wait for the client's word
     server: Server
 
     def do_any(self) -> None:
