@@ -36,6 +36,7 @@ def test_the_bench_of_reading_prints_its_table_whatever_the_times() -> None:
         assert any(name in row for row in rows)
 
 
+@pytest.mark.soak
 def test_the_bench_of_starting_prints_its_table_whatever_the_times() -> None:
     first, again = judged(START)
     assert first.startswith("first start to ready")

@@ -96,8 +96,9 @@ def test_a_dry_run_touches_nothing(site: Site) -> None:
 def test_a_registry_that_nobody_pushed_to(registry: MakeRegistry, service: MakeService) -> None:
     made = registry(run=RESTARTS)
     asked = service(made)
-    for _ in ("nothing is there", "an upload was begun"):
-        for mode in MODES:
+    uploads_begun: tuple[Mode, ...] = ("read-only",)
+    for modes in (MODES, uploads_begun):
+        for mode in modes:
             result = succeeded(asked, mode=mode, **LIVE.get(mode, {}))
             counts = {result[name] for name in result if name.startswith(("blobs", "bytes"))}
             assert counts == {0}

@@ -84,7 +84,7 @@ SAID: tuple[tuple[str, tuple[Mode, ...], str], ...] = (
     (UNKNOWN, ("live",), "without its summary line"),
     (NOISE, ("read-only",), "exit code 3"),
     (REAL.format(NOISE), ("stopped",), "exit code 3"),
-    (REAL.format(FULL), MODES, "no space left on device"),
+    (REAL.format(FULL), ("stopped",), "no space left on device"),
     (REAL.format("kill -9 $$"), ("read-only",), "exit code 137"),
 )
 
