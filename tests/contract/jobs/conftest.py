@@ -24,8 +24,7 @@ from service.jobs.queue import Queue
 from service.jobs.running import Ground
 from service.jobs.worker import Plan, Worker
 from tests.contract.jobs.works import World
-from tests.e2e.bed.postgres import USER, Postgres, binary
-from tests.e2e.bed.workspace import Workspace, sweep
+from tests.e2e.bed.postgres import USER, Postgres
 from tests.fakes_jobs import FakeJobs
 from tests.fakes_store import FakeStore, WallClock
 
@@ -88,22 +87,6 @@ class Bench:
 
     def messages(self, job: Job) -> list[str]:
         return [line.message for line in self.jobs.log(job.id, 0, 1000)]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A private PostgreSQL; only where none can be found its tests are left out."""
-    try:
-        binary("initdb")
-    except RuntimeError as error:
-        pytest.skip(str(error))
-    with ExitStack() as stack:
-        sweep()
-        workspace = Workspace()
-        stack.callback(workspace.close)
-        made = Postgres(workspace)
-        stack.callback(made.close)
-        yield made
 
 
 @pytest.fixture(scope="session")

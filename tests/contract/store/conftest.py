@@ -15,8 +15,7 @@ from service.adapters.store import SqlStore
 from service.domain.audit import Attempt, AuditTrail, Change
 from service.domain.health import Workers
 from service.domain.ports import Store
-from tests.e2e.bed.postgres import Postgres, binary
-from tests.e2e.bed.workspace import Workspace, sweep
+from tests.e2e.bed.postgres import Postgres
 from tests.fakes_store import FakeStore
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -51,22 +50,6 @@ class Place:
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A private PostgreSQL; only where none can be found its tests are left out."""
-    try:
-        binary("initdb")
-    except RuntimeError as error:
-        pytest.skip(str(error))
-    with ExitStack() as stack:
-        sweep()
-        workspace = Workspace()
-        stack.callback(workspace.close)
-        made = Postgres(workspace)
-        stack.callback(made.close)
-        yield made
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,8 +154,15 @@ class Probe:
 @contextmanager
 def probing(*probes: Probe) -> Iterator[None]:
     """Probe, each in a thread of its own, while the block runs."""
+    with at_work(probe.run for probe in probes):
+        yield
+
+
+@contextmanager
+def at_work(runs: Iterable[Callable[[threading.Event], None]]) -> Iterator[None]:
+    """Run each in a thread of its own while the block runs; each ends when its event is set."""
     stop = threading.Event()
-    threads = [threading.Thread(target=probe.run, args=(stop,)) for probe in probes]
+    threads = [threading.Thread(target=run, args=(stop,)) for run in runs]
     for thread in threads:
         thread.start()
     try:
@@ -238,16 +245,8 @@ class Client:
 @contextmanager
 def churning(clients: list[Client]) -> Iterator[None]:
     """Have clients push and delete without pause while the block runs."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=client.run, args=(stop,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    try:
+    with at_work(client.run for client in clients):
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 class Site:
