@@ -584,6 +584,9 @@ class FakeController:
         with self._engine.write("remove", box.name):
             del self._engine.boxes[box.id]
 
+    def discard(self, container_id: str) -> None:
+        self.remove(container_id)
+
     def set_restart_policy(self, container_id: str, policy: RestartPolicy) -> None:
         box = self._box(container_id)
         if box.host_config["AutoRemove"]:

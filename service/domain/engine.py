@@ -180,6 +180,9 @@ class EngineController(Protocol):
     def remove(self, container_id: str) -> None:
         """Remove a stopped container, never its volumes; nothing happens when it is gone."""
 
+    def discard(self, container_id: str) -> None:
+        """Remove one that never ran, and the volumes without a name that were made with it."""
+
     def set_restart_policy(self, container_id: str, policy: RestartPolicy) -> None:
         """Change its restart policy, at once."""
 

@@ -206,7 +206,10 @@ def _warnings(container: Inspected, creation: Creation) -> Iterator[str]:
     if creation.body["Image"] != config["Image"]:
         yield f"The name {config['Image']} is another image by now: the old one's id is used."
     for mount in _named_now(container, creation.body["HostConfig"].get("Mounts") or ()):
-        yield f"The anonymous volume at {mount} appears by its name from now on."
+        yield (
+            f"The anonymous volume at {mount} appears by its name from now on: it stays where the "
+            "container is removed with `docker rm --volumes`."
+        )
 
 
 def _named_now(container: Inspected, mounts: Collection[Inspected]) -> list[str]:

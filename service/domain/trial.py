@@ -40,7 +40,7 @@ def refusal(
     except ContainerStartFailed as error:
         return error.detail if "rlimit" in error.detail.lower() else None
     finally:
-        controller.remove(made)
+        controller.discard(made)  # the image's volumes were made anew for it
     return None
 
 
@@ -48,4 +48,4 @@ def _sweep(engine: Engine, controller: EngineController) -> None:
     """Remove those of processes that died in the middle of it."""
     for one in engine.containers(f"{JOB_LABEL}={TRIAL}"):
         if one["Created"] < time.time() - STALE_SECONDS:
-            controller.remove(one["Id"])
+            controller.discard(one["Id"])

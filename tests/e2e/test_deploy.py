@@ -239,6 +239,22 @@ def narrowed(stack: Stack) -> Iterator[None]:
         stack.compose("up", "--detach", "--no-deps", "socket-proxy")
 
 
+def test_a_back_up_of_one_machine_brings_its_state_back(single: Stack, tmp_path: Path) -> None:
+    require_restored(single, "one machine", tmp_path / "backup.db")
+
+
+def require_restored(stack: Stack, which: str, backup: Path) -> None:
+    """Back up and restore as the guide says: what came after the first is gone, all else there."""
+    push(stack, "1", "2")
+    kept = delete(stack, f"{APP}/-/tags/1")
+    stack.type(f"Back up: {which}", BACKUP=str(backup))
+    lost = delete(stack, f"{APP}/-/tags/2")
+    stack.type(f"Restore: {which}", BACKUP=str(backup))
+    wait_until(stack.ready, 60, "what was restored is ready")
+    assert get(stack, f"{REGISTRY}/deletions/{kept['id']}") == kept
+    problem(stack.ask(f"{REGISTRY}/deletions/{lost['id']}"), 404, "deletion-unknown")
+
+
 # Many. From here on there is no single machine any more.
 
 
@@ -410,6 +426,10 @@ def finished(stack: Stack, job: str) -> Any:  # noqa: ANN401 - JSON
 
     wait_until(is_done, 90, f"job {job} ends: {found}")
     return found
+
+
+def test_a_back_up_of_many_brings_their_state_back(scale: Stack, tmp_path: Path) -> None:
+    require_restored(scale, "many", tmp_path / "backup.dump")
 
 
 def test_a_certificate_is_given_and_a_new_version_taken_as_the_guide_says(

@@ -148,6 +148,19 @@ def test_they_really_apply_and_nothing_else_changes(quay: Quay) -> None:
     assert 0 < job["result"]["down_seconds"] < 10
 
 
+def test_the_volumes_of_an_image_are_not_made_anew(quay: Quay, words: dict[str, str]) -> None:
+    name = quay.run("600", image=words["full"], volumes=None)
+    before = volumes(quay)
+    for dry_run in (True, False):
+        job = quay.ended(name, 256, 512, dry_run=dry_run)
+        assert job["state"] == "succeeded", job["error"]
+    assert volumes(quay) == before
+
+
+def volumes(quay: Quay) -> set[str]:
+    return {str(one.name) for one in quay.engine.client.volumes.list()}
+
+
 def test_a_dry_run_touches_nothing(quay: Quay) -> None:
     name = quay.run()
     before = quay.container(name).attrs

@@ -96,8 +96,15 @@ class DockerController:
 
     def remove(self, container_id: str) -> None:
         """See the port."""
+        self._remove(container_id, volumes=0)
+
+    def discard(self, container_id: str) -> None:
+        """See the port."""
+        self._remove(container_id, volumes=1)
+
+    def _remove(self, container_id: str, volumes: int) -> None:
         try:
-            self._do("DELETE", container_path(container_id), {"v": 0, "force": 0})
+            self._do("DELETE", container_path(container_id), {"v": volumes, "force": 0})
         except ContainerUnknown:
             return
         except EngineRefused as error:

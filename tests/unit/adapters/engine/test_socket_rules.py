@@ -60,6 +60,7 @@ RECREATIONS: Mapping[str, Callable[[DockerController], object]] = {
     "stop": lambda one: one.stop("web", 1),
     "rename": lambda one: one.rename("web", "other"),
     "remove": lambda one: one.remove("web"),
+    "discard": lambda one: one.discard("web"),
     "wait": lambda one: one.wait("web", lambda *_: None, lambda: False, 1),
 }
 
