@@ -294,12 +294,20 @@ def create_token(  # noqa: PLR0913, PLR0917 - one argument an option
     caller = Caller(name, allowed, registries, repositories, expires)
     made = Token(new_id(), caller, datetime.now(UTC), _actor())
     secret = new_secret()
+    _note_new(settings)
     parts = _parts(settings)
     with parts.trail.attempt(_attempt("token.create", made.id)) as change:
         change.details.update(name=name, scopes=sorted(allowed))
         parts.store.tokens.create(change, made, hash_secret(secret))
     _say(f"token {made.id} of {name}: keep it, it is not shown again")
     click.echo(secret)
+
+
+def _note_new(settings: Settings) -> None:
+    """Tell of a database that is not there yet: beside containers it is not the service's own."""
+    _, is_file, path = settings.database_url.partition("sqlite:///")
+    if is_file and not Path(path).exists():
+        _say(f"note: {path} is a new database, which no service has used yet")
 
 
 def _checked(given: Iterable[str]) -> frozenset[str]:

@@ -44,6 +44,8 @@ LONGEST_PAUSE_SECONDS = 2.0
 STEADY_SECONDS = 60.0
 """A child that has lived this long begins with a clean slate when it dies."""
 
+TAKEN = "something else listens there; set bind (REGISTRY_ADMIN_BIND) to another port"
+
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """As prometheus_client calls it; named again in service.metrics, which this process does without.
 """
@@ -107,7 +109,7 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         taken = error.errno == errno.EADDRINUSE
-        hint = "something else listens there; set bind to another port" if taken else error.strerror
+        hint = TAKEN if taken else error.strerror
         raise CannotServe(f"cannot listen on {settings.bind}: {hint}") from error
     return listener
 

@@ -69,7 +69,7 @@ class ConfiguredRegistries:
 
         settings = self._settings.get(name)
         if settings is None:
-            raise RegistryUnknown(f"No registry named '{name}' is configured.")
+            raise _unknown(name)
         with self._lock:
             if name not in self._built:
                 observe = partial(_observe_call, name)
@@ -83,7 +83,7 @@ class ConfiguredRegistries:
     def engine(self, name: str) -> DockerEngine:
         """See the port."""
         if name not in self._settings:
-            raise RegistryUnknown(f"No registry named '{name}' is configured.")
+            raise _unknown(name)
         return self._engines[self._settings[name].engine]
 
     def blob_cache(self, name: str) -> BlobCache | None:
@@ -210,6 +210,13 @@ def jobs_of(settings: Settings, parts: Parts, kinds: Iterable[JobKind]) -> Durab
         return Queue(settings.database_url)
 
     return DurableJobs(parts.store.jobs, open_queue, kinds, parts.clock)
+
+
+def _unknown(registry: str) -> RegistryUnknown:
+    return RegistryUnknown(
+        f"No registry named '{registry}' is configured. Nothing was changed. "
+        "GET /v1/registries lists those that are."
+    )
 
 
 def _observe_call(registry: str, method: str, outcome: str, seconds: float) -> None:

@@ -34,9 +34,14 @@ TABLE: dict[type[errors.RegistryAdminError], Row] = problem.TABLE | {
     refusals.NotReady: Row(503, "Not ready"),
 }
 
+NO_METHOD = (
+    "This path does not have this method. Nothing was changed. A repository's name ends in /-/ "
+    "where more follows."
+)
+
 _OF_STATUS: dict[int, tuple[type[errors.RegistryAdminError], str]] = {
     404: (refusals.NotFound, "Nothing is at this path; /openapi.json lists what there is."),
-    405: (refusals.MethodNotAllowed, "This path does not have this method."),
+    405: (refusals.MethodNotAllowed, NO_METHOD),
     413: (refusals.ContentTooLarge, "The body is too large. Nothing was changed."),
     415: (refusals.UnsupportedMediaType, "Send the body as application/json."),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.domain.engine import Engine, Inspected, RestartPolicy
-from service.domain.errors import CacheShared, NotCollectable
+from service.domain.errors import CacheShared, ContainerUnknown, NotCollectable
 from service.domain.ports import BlobCache
 from service.domain.registry_command import (
     CONFIG_VARIABLE,
@@ -57,7 +57,7 @@ def examine(
     ``cache`` is the one outside of the registry that is configured. Raise ContainerUnknown,
     NotCollectable, CacheShared, CacheUnreachable or EngineUnreachable.
     """
-    container = engine.container(reference)
+    container = _configured(engine, reference)
     name = str(container["Name"]).lstrip("/")
     _require_running(container, name)
     command = registry_command(container)
@@ -91,6 +91,17 @@ def parse_version(text: str | None) -> tuple[int, ...] | None:
     """Read ``2.8.2``, ``v3.0.0-rc.1`` or ``v2.8.3+unknown``; None when it tells nothing."""
     match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(part) for part in match.groups("0")) if match else None
+
+
+def _configured(engine: Engine, reference: str) -> Inspected:
+    try:
+        return engine.container(reference)
+    except ContainerUnknown as error:
+        raise ContainerUnknown(
+            f"The engine '{engine.name}' has no container '{reference}', which the settings name "
+            "as the registry's. Nothing was changed. Set the registry's container "
+            "(REGISTRY_ADMIN_REGISTRY_CONTAINER) to the name of its container."
+        ) from error
 
 
 def untagged_is_safe(version: str | None) -> bool:

@@ -149,7 +149,10 @@ def plan(snapshot: Snapshot, request: Request) -> Plan:
 
 def _plan_tag(snapshot: Snapshot, request: RemoveTag) -> Plan:
     if request.tag not in snapshot.tags:
-        raise TagUnknown(f"The repository '{request.repository}' has no tag '{request.tag}'.")
+        raise TagUnknown(
+            f"The repository '{request.repository}' has no tag '{request.tag}'. "
+            "Nothing was changed."
+        )
     digest = snapshot.tags[request.tag]
     sweep = _Sweep(snapshot, {request.tag})
     if digest is not None:

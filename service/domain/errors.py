@@ -121,7 +121,9 @@ class ValidationFailed(InvalidInput):
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         """Keep ``errors``: each has ``detail`` and ``pointer`` (body) or ``parameter``."""
         detail = "; ".join(f"{_place(error)}: {error['detail']}" for error in errors[:3])
-        super().__init__(detail, {"errors": [dict(error) for error in errors]})
+        super().__init__(
+            f"{detail} Nothing was changed.", {"errors": [dict(error) for error in errors]}
+        )
 
 
 def _place(error: Mapping[str, str]) -> str:

@@ -123,7 +123,10 @@ class Remover:
                 return None  # dangling
         except RegistryAnswerInvalid as error:
             raise unreadable(request.repository, {request.tag: error}) from error
-        raise TagUnknown(f"The repository '{request.repository}' has no tag '{request.tag}'.")
+        raise TagUnknown(
+            f"The repository '{request.repository}' has no tag '{request.tag}'. "
+            "Nothing was changed."
+        )
 
     def record(
         self,

@@ -28,7 +28,10 @@ LOCK = "schedules"
 LATE = timedelta(minutes=10)
 """A run that could not begin for so long is left out: the next one will do."""
 
-RULE = "Must be five fields as of cron: minute, hour, day of month, month, day of week."
+RULE = (
+    "Must be five fields as of cron: minute (0-59), hour (0-23), day of month (1-31), "
+    "month (1-12), day of week (0-7 or SUN-SAT)."
+)
 
 Make = Callable[[Schedule], JobRequest]
 

@@ -286,7 +286,8 @@ def test_no_container_and_one_that_is_not_there(service: MakeService) -> None:
     asked = service(settings={"registries": tables})
     told = problem(start(asked, "/v1/registries/none/gc-runs"), 409, "registry-not-collectable")
     assert "No container is configured" in told["detail"]
-    assert problem(start(asked, "/v1/registries/absent/gc-runs"), 404, "container-unknown")
+    told = problem(start(asked, "/v1/registries/absent/gc-runs"), 404, "container-unknown")
+    assert "REGISTRY_ADMIN_REGISTRY_CONTAINER" in told["detail"]
 
 
 def test_a_stopped_registry_is_left_alone(site: Site) -> None:

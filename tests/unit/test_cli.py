@@ -160,6 +160,13 @@ def test_creating_and_revoking_are_in_the_audit_trail() -> None:
     assert created.completion.details == {"name": "ann", "scopes": ["admin", "registry:read"]}
 
 
+def test_a_database_that_is_new_is_told(capsys: Output) -> None:
+    """Beside a service in containers there is another one, whose tokens are of no use."""
+    for told in (1, 0):
+        assert run("token", "create", "--name", "ann", "--scope", "admin") == 0
+        assert capsys.readouterr().err.count("is a new database") == told
+
+
 def test_a_revoked_token_is_gone(capsys: Output) -> None:
     run("token", "create", "--name", "ann", "--scope", "admin")
     secret = capsys.readouterr().out.strip()

@@ -85,7 +85,7 @@ def test_a_problem_has_all_members(bed: Bed) -> None:
         "type": "/docs/problems/validation-failed",
         "title": "Validation failed",
         "status": 422,
-        "detail": "x: Unknown field.",
+        "detail": "x: Unknown field. Nothing was changed.",
         "instance": f"{REPOSITORY}/-/tags",
         "code": "validation-failed",
         "request_id": "mine",
